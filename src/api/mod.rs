@@ -1,0 +1,3 @@
+//! The D-Bus interface.
+
+pub mod client;

@@ -1,0 +1,161 @@
+//! Everything that the engine can ask for. Adapters perform these; nothing else touches the world.
+
+use super::cause::Cause;
+use super::event::{Answer, Refusal, SharedDefinition};
+use super::ids::{ActionId, IncidentId, InvocationId, ObjectId, RequestId, WorkerName};
+use super::policy::UnitPattern;
+use super::time::Wall;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What follows from one event: do `actions` in order, publish and save `changes`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Step {
+    pub actions: Vec<Action>,
+    pub changes: BTreeSet<ObjectId>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Start(ActionId, WorkerName, Start),
+    Stop(ActionId, WorkerName),
+    /// Sends a signal to every process of the unit.
+    Kill(ActionId, WorkerName, i32),
+    Freeze(ActionId, WorkerName, Freezer),
+    Thaw(ActionId, WorkerName, Freezer),
+    /// Asks the journal which runs of the unit ended since then; answered with `Outcome::Past`.
+    LookBack(ActionId, WorkerName, Wall),
+    /// Tells the journal, for people and scripts.
+    Record(Entry),
+    Reply(RequestId, Result<Answer, Refusal>),
+    /// The set of units to follow has changed.
+    Watch(Interest),
+}
+
+/// How to start a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Identifies this run in the journal (`WATCHERD_RUN=`) where the unit is made anew for it.
+    pub run: String,
+    /// The unit is made from this; `None` starts a unit that exists.
+    pub definition: Option<SharedDefinition>,
+    /// Stop it first if it runs.
+    pub restart: bool,
+    /// Clear the unit's start counter first, so that StartLimitBurst= does not refuse the start.
+    pub reset_failed: bool,
+    /// Thaw it first, because it is frozen.
+    pub thaw: bool,
+    /// From SIGTERM to SIGKILL, for units that are made from a definition.
+    pub grace: Duration,
+}
+
+/// How a worker is made to stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freezer {
+    /// The cgroup freezer.
+    Cgroup,
+    /// SIGSTOP and SIGCONT, where there is no freezer.
+    Signal,
+}
+
+/// The units to follow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Followed even while they are not loaded.
+    pub names: BTreeSet<WorkerName>,
+    pub globs: BTreeSet<UnitPattern>,
+}
+
+/// One line of the story, with what a script could want to match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub kind: EntryKind,
+    pub worker: Option<WorkerName>,
+    pub incident: Option<IncidentId>,
+    pub cause: Option<Cause>,
+    pub confidence: Option<u8>,
+    pub remedy: Option<&'static str>,
+    pub attempt: Option<u32>,
+    pub run: Option<InvocationId>,
+    pub caller: Option<u32>,
+    /// The sentence for people.
+    pub text: String,
+}
+
+macro_rules! entry_kinds {
+    ($($(#[$doc:meta])* $variant:ident $level:ident $id:literal;)*) => {
+        /// The types of journal entries; each has a MESSAGE_ID for ever and a catalog entry.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum EntryKind { $($(#[$doc])* $variant,)* }
+
+        impl EntryKind {
+            pub const ALL: &[EntryKind] = &[$(EntryKind::$variant,)*];
+
+            /// The MESSAGE_ID in the journal.
+            pub fn message_id(self) -> &'static str {
+                match self { $(EntryKind::$variant => $id,)* }
+            }
+
+            pub fn level(self) -> Level {
+                match self { $(EntryKind::$variant => Level::$level,)* }
+            }
+        }
+    };
+}
+
+/// How loud an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+entry_kinds! {
+    /// A worker is supervised from now on.
+    WorkerAdded Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a501";
+    /// A worker is not supervised any more.
+    WorkerForgotten Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a502";
+    /// A run failed.
+    IncidentOpened Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a503";
+    /// A restart was decided.
+    RestartScheduled Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a504";
+    /// A restart was performed by systemd.
+    RestartDone Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a505";
+    /// A restart could not be performed.
+    RestartFailed Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a506";
+    /// The worker ran long enough after a restart.
+    IncidentClosed Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a507";
+    /// No further attempt will be made until somebody resets the worker.
+    Quarantined Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a508";
+    /// A quarantine was lifted.
+    QuarantineReset Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a509";
+    /// A hold was placed.
+    Held Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a50a";
+    /// A hold ended.
+    Released Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a50b";
+    /// The worker was made to stand still.
+    Paused Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a50c";
+    /// The worker runs on.
+    Resumed Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a50d";
+    /// The worker ended with success and is done.
+    Completed Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a50e";
+    /// Somebody stopped the worker; it stays down.
+    StoppedOnPurpose Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a50f";
+    /// A person asked for a change through watcherd.
+    Requested Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a510";
+    /// A dry run: what would have been done.
+    WouldHave Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a511";
+    /// The policy gives up on the worker and leaves it down.
+    GaveUp Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a512";
+    /// The unit cannot be started: it is masked, missing or not readable.
+    NotStartable Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a513";
+    /// The configuration was read.
+    ConfigurationLoaded Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a514";
+    /// A part of the configuration is not in force.
+    ConfigurationRejected Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a515";
+    /// State cannot be saved.
+    StoreFailed Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a516";
+    /// State can be saved again.
+    StoreWorksAgain Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a517";
+}

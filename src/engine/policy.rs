@@ -1,0 +1,385 @@
+//! What the admin wants: settings per worker, each with the line that set it.
+//!
+//! A policy file is a [`Layer`]: it holds only what the file says. The layers that match a worker are laid over the
+//! defaults in order, so that the later one wins key by key; the result is the worker's [`Policy`].
+
+use super::cause::Cause;
+use super::ids::{WorkerName, is_unit_character};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a value was written: `/etc/watcherd/workers.d/train.toml:12`, or `default`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source(pub Arc<str>);
+
+impl Source {
+    pub fn default_value() -> Source {
+        Source("default".into())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A value and the line that set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting<T> {
+    pub value: T,
+    pub from: Source,
+}
+
+impl<T> Setting<T> {
+    pub fn default_value(value: T) -> Setting<T> {
+        Setting { value, from: Source::default_value() }
+    }
+}
+
+/// Defines [`Policy`], [`Layer`] and [`KEYS`] from one table, so that none of them can lack a key.
+macro_rules! policy_keys {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $default:expr, $key:literal;)*) => {
+        /// One worker's settings, complete.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Policy {
+            $($(#[$doc])* pub $field: Setting<$type>,)*
+            /// What to do on a certain cause; a cause without an entry is restarted.
+            pub causes: BTreeMap<Cause, Setting<CauseAction>>,
+        }
+
+        /// What one policy file, or one `watcherctl run`, says.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Layer {
+            /// The file, for messages; empty for a layer that did not come from a file.
+            pub file: String,
+            /// The keys and values as they were given over D-Bus, from which the layer can be read again; empty for files.
+            pub written: Vec<(String, String)>,
+            /// The units that the layer is for; empty means that it belongs to one worker already.
+            pub units: Vec<Setting<UnitPattern>>,
+            $(pub $field: Option<Setting<$type>>,)*
+            pub causes: BTreeMap<Cause, Setting<CauseAction>>,
+        }
+
+        impl Default for Policy {
+            fn default() -> Policy {
+                Policy { $($field: Setting::default_value($default),)* causes: BTreeMap::new() }
+            }
+        }
+
+        impl Policy {
+            /// Lays `layer` over this policy; what the layer does not mention stays.
+            pub fn overlay(&mut self, layer: &Layer) {
+                $(if let Some(setting) = &layer.$field { self.$field = setting.clone(); })*
+                self.causes.extend(layer.causes.iter().map(|(cause, setting)| (*cause, setting.clone())));
+            }
+
+            /// The keys whose value differs from that in `other`.
+            pub fn differing_keys(&self, other: &Policy) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                $(if self.$field.value != other.$field.value { keys.push($key); })*
+                let values = |policy: &Policy| -> Vec<_> {
+                    policy.causes.iter().map(|(cause, setting)| (*cause, setting.value)).collect()
+                };
+                if values(self) != values(other) {
+                    keys.push("cause");
+                }
+                keys
+            }
+        }
+
+        /// Every key of a policy file that a [`Layer`] can hold, as `table.key`.
+        pub const KEYS: &[&str] = &[$($key,)*];
+    };
+}
+
+policy_keys! {
+    /// What a clean exit means.
+    after_success: AfterSuccess = AfterSuccess::Complete, "worker.after-success";
+    /// Whether `sd_notify("STATUS=…")` texts are read for progress such as `120/500`.
+    progress_notify: bool = false, "progress.notify";
+    /// The value at which the work is done, if the readings themselves do not say.
+    progress_total: Option<u64> = None, "progress.total";
+    /// The first pause before a restart and the longest one; each attempt doubles the pause.
+    back_off: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(300) }, "restart.back-off";
+    /// How many attempts are allowed in a sliding window.
+    budget: Budget = Budget { attempts: 5, window: Duration::from_secs(3600) }, "restart.budget";
+    /// Healthy for so long: the attempts are forgotten.
+    reset_after: Duration = Duration::from_secs(30), "restart.reset-after";
+    /// Running for so long after a restart: the incident is closed as recovered.
+    verify: Duration = Duration::from_secs(30), "restart.verify";
+    /// From SIGTERM to SIGKILL when watcherd stops the worker.
+    grace: Duration = Duration::from_secs(10), "restart.grace";
+    /// What happens when the budget is spent.
+    on_exhausted: OnExhausted = OnExhausted::Quarantine, "restart.on-exhausted";
+}
+
+/// What a clean exit of a worker means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterSuccess {
+    /// The work is done.
+    Complete,
+    /// The worker is a service that should not end: start it again.
+    Restart,
+}
+
+/// The pause before attempt n is `first * 2^(n-1)`, at most `cap`, less up to a quarter of jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackOff {
+    pub first: Duration,
+    pub cap: Duration,
+}
+
+/// At most `attempts` within any `window`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub attempts: u32,
+    pub window: Duration,
+}
+
+/// Largest budget that can be configured; every attempt in the window is remembered.
+pub const BUDGET_MAX: u32 = 10_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// Leave the worker down, protected from further attempts, until somebody resets it.
+    Quarantine,
+    /// Leave the worker down as if it had been stopped.
+    Stop,
+}
+
+/// What a policy does about a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CauseAction {
+    Restart,
+    /// Leave it down and wait for `watcherctl release`.
+    Hold,
+    Quarantine,
+    Stop,
+    /// Write the incident down and leave the unit to systemd.
+    Ignore,
+}
+
+/// A unit name or a glob (`*`, `?`, `[a-z]`, `[!0-9]`) over unit names, as in fnmatch(3).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnitPattern(Arc<str>);
+
+impl UnitPattern {
+    /// Reads a pattern; the error says what is wrong with it in a sentence fragment.
+    pub fn parse(text: &str) -> Result<UnitPattern, String> {
+        if !is_glob(text) {
+            return WorkerName::parse(text)
+                .map(|name| UnitPattern(name.as_str().into()))
+                .map_err(|error| error.to_string());
+        }
+        if let Some(bad) = text.chars().find(|c| !is_unit_character(*c) && !"*?[]!^/".contains(*c)) {
+            return Err(format!("{bad:?} is not allowed in a unit glob"));
+        }
+        if text.matches('*').count() > 16 {
+            return Err("more than 16 \"*\" in one glob".into());
+        }
+        let ends_in_service = text.ends_with(".service") || text.ends_with('*');
+        Ok(UnitPattern(if ends_in_service { text.into() } else { format!("{text}.service").into() }))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The worker that the pattern names, if it is no glob.
+    pub fn exact(&self) -> Option<WorkerName> {
+        if is_glob(&self.0) { None } else { WorkerName::parse(&self.0).ok() }
+    }
+
+    pub fn matches(&self, name: &WorkerName) -> bool {
+        name.as_str().ends_with(".service") && glob_matches(self.0.as_bytes(), name.as_str().as_bytes())
+    }
+}
+
+impl fmt::Display for UnitPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// fnmatch(3) without flags. Backtracks only to the last `*`, so the cost is bounded by the product of the lengths.
+pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+                continue;
+            }
+            Some(b'?') => {
+                p += 1;
+                t += 1;
+                continue;
+            }
+            Some(b'[') => {
+                if let Some((hit, after)) = class_matches(pattern, p, text[t])
+                    && hit
+                {
+                    p = after;
+                    t += 1;
+                    continue;
+                }
+            }
+            Some(byte) if *byte == text[t] => {
+                p += 1;
+                t += 1;
+                continue;
+            }
+            _ => {}
+        }
+        match star {
+            Some((star_p, star_t)) => {
+                p = star_p + 1;
+                t = star_t + 1;
+                star = Some((star_p, star_t + 1));
+            }
+            None => return false,
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// Matches `byte` against the class that opens at `open`; `None` if the class is never closed.
+fn class_matches(pattern: &[u8], open: usize, byte: u8) -> Option<(bool, usize)> {
+    let mut at = open + 1;
+    let negated = matches!(pattern.get(at), Some(b'!' | b'^'));
+    if negated {
+        at += 1;
+    }
+    let first = at;
+    let mut hit = false;
+    loop {
+        let low = *pattern.get(at)?;
+        if low == b']' && at > first {
+            return Some((hit != negated, at + 1));
+        }
+        let range_end = pattern.get(at + 2).filter(|end| pattern.get(at + 1) == Some(&b'-') && **end != b']');
+        match range_end {
+            Some(high) => {
+                hit |= (low..=*high).contains(&byte);
+                at += 3;
+            }
+            None => {
+                hit |= low == byte;
+                at += 1;
+            }
+        }
+    }
+}
+
+/// What is not tied to one worker (`watcherd.toml`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Decide and say, but touch nothing.
+    pub dry_run: bool,
+    /// Start, stop and restart jobs that may be under way at once.
+    pub max_jobs: u32,
+    /// Closed incidents older than this are dropped from the store.
+    pub keep_incidents: Duration,
+    /// Finished `watcherctl run` workers are forgotten after this.
+    pub keep_finished: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            dry_run: false,
+            max_jobs: 16,
+            keep_incidents: Duration::from_secs(90 * 86_400),
+            keep_finished: Duration::from_secs(86_400),
+        }
+    }
+}
+
+/// Everything that was configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// In the order in which they are laid over each other.
+    pub layers: Vec<Arc<Layer>>,
+    pub settings: Settings,
+}
+
+impl Policies {
+    /// The layers that match `name`, in order.
+    pub fn layers_for<'a>(&'a self, name: &'a WorkerName) -> impl Iterator<Item = &'a Arc<Layer>> {
+        self.layers.iter().filter(move |layer| layer.units.iter().any(|pattern| pattern.value.matches(name)))
+    }
+
+    /// The policy of `name` with `own` (from `adopt` or `run`) on top; `None` if nothing claims the unit.
+    pub fn resolve(&self, name: &WorkerName, own: Option<&Layer>) -> Option<Policy> {
+        let mut policy = Policy::default();
+        let mut claimed = false;
+        for layer in self.layers_for(name) {
+            policy.overlay(layer);
+            claimed = true;
+        }
+        if let Some(layer) = own {
+            policy.overlay(layer);
+            claimed = true;
+        }
+        claimed.then_some(policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_as_fnmatch_does() {
+        let cases = [
+            ("train@*.service", "train@1.service", true),
+            ("train@*.service", "train.service", false),
+            ("*.service", "x.service", true),
+            ("w?.service", "w1.service", true),
+            ("w[0-9].service", "wa.service", false),
+            ("w[!0-9].service", "wa.service", true),
+            ("w[].service", "w].service", false),
+            ("*a*b*c.service", "xaybzc.service", true),
+            ("*a*b*c.service", "xaybz.service", false),
+            ("", "", true),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(glob_matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_glob_without_a_suffix_is_about_services() {
+        let pattern = UnitPattern::parse("train@[12]").expect("a valid glob");
+        assert_eq!(pattern.as_str(), "train@[12].service");
+        assert!(UnitPattern::parse("a b*").is_err());
+    }
+
+    #[test]
+    fn the_later_layer_wins_key_by_key() {
+        let layer = |budget: Option<u32>, grace: Option<u64>| Layer {
+            units: vec![Setting::default_value(UnitPattern::parse("a*").expect("a glob"))],
+            budget: budget.map(|attempts| Setting::default_value(Budget { attempts, window: Duration::from_secs(1) })),
+            grace: grace.map(|secs| Setting::default_value(Duration::from_secs(secs))),
+            ..Layer::default()
+        };
+        let policies = Policies {
+            layers: vec![layer(Some(1), Some(1)).into(), layer(Some(2), None).into()],
+            settings: Settings::default(),
+        };
+        let name = WorkerName::parse("abc").expect("a name");
+        let policy = policies.resolve(&name, None).expect("two layers match");
+        assert_eq!(policy.budget.value.attempts, 2);
+        assert_eq!(policy.grace.value, Duration::from_secs(1));
+        assert!(policies.resolve(&WorkerName::parse("b").expect("a name"), None).is_none());
+    }
+}
