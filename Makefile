@@ -38,8 +38,8 @@ build: ## Build the release programs
 
 run: ## Watch a worker crash and recover, on a private machine or your own user manager
 	@packaging/prerequisites build run
-	$(CARGO) build --locked
-	packaging/demo/run target/debug
+	@packaging/demo/run --prepare & prepared=$$!; $(CARGO) build --locked; wait $$prepared
+	@packaging/demo/run target/debug
 
 test: ## Run all tests; those against real systemd need root
 	@packaging/prerequisites build test
