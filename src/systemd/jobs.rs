@@ -10,7 +10,7 @@ use super::{Address, CALL_DEADLINE, ConnectError, transient};
 use crate::engine::action::{Freezer, Start};
 use crate::engine::event::{Active, Definition, Outcome, UnitFacts};
 use crate::engine::ids::WorkerName;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +39,7 @@ struct Inner {
     results: Mutex<Results>,
     /// Counts the times when signals may have been lost.
     gaps: watch::Sender<u64>,
+    unannounced: watch::Sender<BTreeSet<WorkerName>>,
 }
 
 #[derive(Default)]
@@ -52,7 +53,8 @@ impl Jobs {
         let connection = address.connect(QUEUED_MESSAGES).await?;
         let manager = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await;
         let manager = manager.map_err(|source| ConnectError { address: address.clone(), source })?;
-        Ok(Jobs { inner: Arc::new(Inner { manager, results: Mutex::default(), gaps: watch::Sender::new(0) }) })
+        let (gaps, unannounced) = (watch::Sender::new(0), watch::Sender::new(BTreeSet::new()));
+        Ok(Jobs { inner: Arc::new(Inner { manager, results: Mutex::default(), gaps, unannounced }) })
     }
 
     /// Starts a unit, or makes it anew and starts it; ends with the job, at the latest after `within`.
@@ -64,20 +66,17 @@ impl Jobs {
             // A failure shows in the start itself.
             let _ = self.thaw_unit(name).await;
         }
-        let started = match &start.definition {
-            None => self.start_existing(name, start).await,
+        outcome(match &start.definition {
+            None => self.carry_out(name, Some(start), deadline).await,
             Some(definition) => self.start_made(name, start, definition, deadline).await,
-        };
-        self.follow(started, deadline).await
+        })
     }
 
     /// Stops a unit; ends with the job, at the latest after `within`. A unit that is not loaded is stopped already.
     pub async fn stop(&self, name: &WorkerName, within: Duration) -> Outcome {
-        let deadline = Instant::now() + within;
-        let stopped = self.queue_stop(name).await;
-        match stopped {
+        match self.stop_unit(name, Instant::now() + within).await {
             Err(Failure::Refused(refusal)) if refusal.is("NoSuchUnit") => Outcome::Ok,
-            other => self.follow(other, deadline).await,
+            stopped => outcome(stopped),
         }
     }
 
@@ -88,7 +87,7 @@ impl Jobs {
 
     pub async fn freeze(&self, name: &WorkerName, freezer: Freezer) -> Outcome {
         match freezer {
-            Freezer::Cgroup => outcome(call(self.inner.manager.freeze_unit(name.unit())).await),
+            Freezer::Cgroup => outcome(self.freeze_unit(name).await),
             Freezer::Signal => self.kill(name, SIGSTOP).await,
         }
     }
@@ -119,37 +118,32 @@ impl Jobs {
         self.inner.gaps.send_modify(|gaps| *gaps += 1);
     }
 
-    async fn start_existing(&self, name: &WorkerName, start: &Start) -> Result<OwnedObjectPath, Failure> {
-        let unit = name.unit();
+    async fn stop_unit(&self, name: &WorkerName, deadline: Instant) -> Result<(), Failure> {
+        self.carry_out(name, None, deadline).await
+    }
+
+    /// Starts, or stops without a `start`. systemd 257 does nothing with a frozen unit: it is thawed then, and once more.
+    async fn carry_out(&self, name: &WorkerName, start: Option<&Start>, deadline: Instant) -> Result<(), Failure> {
+        match self.follow(self.queue(name, start).await, deadline).await {
+            Err(failure) if failure.is_about_freezing() => {
+                self.thaw_unit(name).await?;
+                self.follow(self.queue(name, start).await, deadline).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn queue(&self, name: &WorkerName, start: Option<&Start>) -> Result<OwnedObjectPath, Failure> {
+        let (manager, unit) = (&self.inner.manager, name.unit());
+        let Some(start) = start else { return call(manager.stop_unit(unit, "replace")).await };
         if start.reset_failed {
             self.reset_failed(unit).await?;
         }
-        let first = self.queue_start(unit, start.restart).await;
-        let Err(Failure::Refused(refusal)) = &first else { return first };
-        if !refusal.is_about_freezing() {
-            return first;
-        }
-        self.thaw_unit(name).await?;
-        self.queue_start(unit, start.restart).await
-    }
-
-    async fn queue_start(&self, unit: &str, restart: bool) -> Result<OwnedObjectPath, Failure> {
-        let manager = &self.inner.manager;
-        if restart {
+        if start.restart {
             call(manager.restart_unit(unit, "replace")).await
         } else {
             call(manager.start_unit(unit, "replace")).await
         }
-    }
-
-    async fn queue_stop(&self, name: &WorkerName) -> Result<OwnedObjectPath, Failure> {
-        let first = call(self.inner.manager.stop_unit(name.unit(), "replace")).await;
-        let Err(Failure::Refused(refusal)) = &first else { return first };
-        if !refusal.is_about_freezing() {
-            return first;
-        }
-        self.thaw_unit(name).await?;
-        call(self.inner.manager.stop_unit(name.unit(), "replace")).await
     }
 
     /// Makes the unit anew: systemd forgets a failed transient unit once it is reset, so both calls can follow each other.
@@ -159,12 +153,11 @@ impl Jobs {
         start: &Start,
         definition: &Definition,
         deadline: Instant,
-    ) -> Result<OwnedObjectPath, Failure> {
+    ) -> Result<(), Failure> {
         let properties = transient::properties(name, definition, &start.run, start.grace).map_err(Failure::Text)?;
-        let first = self.make(name, &properties).await;
-        let Err(Failure::Refused(refusal)) = &first else { return first };
-        if !refusal.is("UnitExists") {
-            return first;
+        match self.make(name, &properties).await {
+            Err(Failure::Refused(refusal)) if refusal.is("UnitExists") => {}
+            made => return self.follow(made, deadline).await,
         }
         let standing = self.look_at(name).await?;
         if !standing.traits.transient {
@@ -174,18 +167,13 @@ impl Jobs {
         if !is_down && !start.restart {
             return Err(Failure::Text(format!("{name} runs already")));
         }
-        let stopped = self.queue_stop(name).await;
-        match self.follow(stopped, deadline).await {
-            Outcome::TimedOut => return Err(Failure::Late),
-            _ => self.make(name, &properties).await,
+        if let Err(Failure::Late) = self.stop_unit(name, deadline).await {
+            return Err(Failure::Late);
         }
+        self.follow(self.make(name, &properties).await, deadline).await
     }
 
-    async fn make(
-        &self,
-        name: &WorkerName,
-        properties: &[super::proxy::Property],
-    ) -> Result<OwnedObjectPath, Failure> {
+    async fn make(&self, name: &WorkerName, properties: &[super::proxy::Property]) -> Result<OwnedObjectPath, Failure> {
         self.reset_failed(name.unit()).await?;
         call(self.inner.manager.start_transient_unit(name.unit(), "replace", properties, &[])).await
     }
@@ -194,8 +182,38 @@ impl Jobs {
         call(self.inner.manager.reset_failed_unit(unit)).await
     }
 
+    async fn freeze_unit(&self, name: &WorkerName) -> Result<(), Failure> {
+        call(self.inner.manager.freeze_unit(name.unit())).await?;
+        self.look_again(name);
+        Ok(())
+    }
+
     async fn thaw_unit(&self, name: &WorkerName) -> Result<(), Failure> {
-        call(self.inner.manager.thaw_unit(name.unit())).await
+        call(self.inner.manager.thaw_unit(name.unit())).await?;
+        self.look_again(name);
+        Ok(())
+    }
+
+    /// systemd 252 does not announce that a unit was frozen or thawed.
+    fn look_again(&self, name: &WorkerName) {
+        self.inner.unannounced.send_modify(|names| {
+            names.insert(name.clone());
+        });
+    }
+
+    /// Units that may have changed without an announcement.
+    pub fn unannounced(&self) -> watch::Receiver<BTreeSet<WorkerName>> {
+        self.inner.unannounced.subscribe()
+    }
+
+    /// Takes the units that may have changed without an announcement.
+    pub fn take_unannounced(&self) -> BTreeSet<WorkerName> {
+        let mut taken = BTreeSet::new();
+        self.inner.unannounced.send_if_modified(|names| {
+            taken = std::mem::take(names);
+            false
+        });
+        taken
     }
 
     /// Asks for the state of a unit that is loaded; one that is not would be loaded by the question.
@@ -218,18 +236,15 @@ impl Jobs {
     }
 
     /// Waits for the end of a job.
-    async fn follow(&self, queued: Result<OwnedObjectPath, Failure>, deadline: Instant) -> Outcome {
-        let path = match queued {
-            Ok(path) => path,
-            Err(failure) => return outcome(Err::<(), _>(failure)),
-        };
+    async fn follow(&self, queued: Result<OwnedObjectPath, Failure>, deadline: Instant) -> Result<(), Failure> {
+        let path = queued?;
         let Some(id) = job_of_path(path.as_str()) else {
-            return Outcome::Failed(format!("systemd named a job that cannot be followed: {}", path.as_str()));
+            return Err(Failure::Text(format!("systemd named a job that cannot be followed: {}", path.as_str())));
         };
         match timeout_at(deadline, self.result_of(id)).await {
-            Ok(Some(result)) if result == "done" => Outcome::Ok,
-            Ok(Some(result)) => Outcome::Failed(format!("the job ended with {result}")),
-            Ok(None) | Err(_) => Outcome::TimedOut,
+            Ok(Some(result)) if result == "done" => Ok(()),
+            Ok(Some(result)) => Err(Failure::Ended(result)),
+            Ok(None) | Err(_) => Err(Failure::Late),
         }
     }
 
@@ -292,6 +307,8 @@ impl Drop for ForgetWaiter<'_> {
 #[derive(Debug)]
 enum Failure {
     Refused(Refused),
+    /// The job ended otherwise than with `done`.
+    Ended(String),
     Late,
     Text(String),
 }
@@ -308,10 +325,16 @@ impl Refused {
     fn is(&self, name: &str) -> bool {
         self.error.strip_prefix("org.freedesktop.systemd1.") == Some(name)
     }
+}
 
-    /// systemd 257 does nothing with a frozen unit but thaw it; the error has no name of its own.
+impl Failure {
+    /// The refusal has no error name of its own.
     fn is_about_freezing(&self) -> bool {
-        self.text.contains("frozen unit")
+        match self {
+            Failure::Refused(refusal) => refusal.text.contains("frozen unit"),
+            Failure::Ended(result) => result == "frozen",
+            Failure::Late | Failure::Text(_) => false,
+        }
     }
 }
 
@@ -344,6 +367,7 @@ fn outcome<T>(called: Result<T, Failure>) -> Outcome {
     match called {
         Ok(_) => Outcome::Ok,
         Err(Failure::Refused(refusal)) => Outcome::Failed(format!("systemd refused: {}", refusal.text)),
+        Err(Failure::Ended(result)) => Outcome::Failed(format!("the job ended with {result}")),
         Err(Failure::Text(text)) => Outcome::Failed(text),
         Err(Failure::Late) => Outcome::TimedOut,
     }

@@ -176,11 +176,16 @@ struct Deaf;
 type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 impl Watcher {
-    async fn run(mut self, mut stream: MessageStream, mut interest: watch::Receiver<Interest>) -> Result<(), WatchError> {
+    async fn run(
+        mut self,
+        mut stream: MessageStream,
+        mut interest: watch::Receiver<Interest>,
+    ) -> Result<(), WatchError> {
         self.ask(Ask::Version);
         self.interest = interest.borrow_and_update().clone();
         self.list_all();
         let mut interest_may_change = true;
+        let mut unannounced = self.jobs.unannounced();
         if self.finish_listing().await.is_err() {
             return Ok(());
         }
@@ -192,6 +197,14 @@ impl Watcher {
                     interest_may_change = changed.is_ok();
                     let wanted = interest.borrow_and_update().clone();
                     self.change_interest(wanted);
+                    Ok(())
+                }
+                Ok(()) = unannounced.changed() => {
+                    for name in self.jobs.take_unannounced() {
+                        if self.units.knows(&name) {
+                            self.ask_for(&name, None);
+                        }
+                    }
                     Ok(())
                 }
                 () = sleep_until(self.wakes_at().unwrap_or_else(Instant::now)), if self.wakes_at().is_some() => {

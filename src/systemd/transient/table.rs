@@ -16,7 +16,9 @@ pub enum Kind {
     Text,
     Bool,
     /// An absolute path; `-` in front is allowed if the flag says so, and so is `~`.
-    Path { optional: bool },
+    Path {
+        optional: bool,
+    },
     /// Unit names.
     Units,
     /// Words, quoted where they contain blanks.
@@ -29,9 +31,13 @@ pub enum Kind {
     Integer(i32, i32),
     Unsigned,
     /// A number with K, M, G, T, or `infinity`; a percentage goes into this property.
-    Size { scale: Option<&'static str> },
+    Size {
+        scale: Option<&'static str>,
+    },
     /// 1 to 10000; zero stands for `idle` where it is allowed.
-    Weight { idle: bool },
+    Weight {
+        idle: bool,
+    },
     Quota,
     Cpus,
     Span,

@@ -390,7 +390,9 @@ fn statuses(text: &str) -> Result<(Vec<i32>, Vec<i32>), String> {
     for word in text.split_whitespace() {
         match word.parse::<u8>() {
             Ok(code) => codes.push(i32::from(code)),
-            Err(_) => signals.push(signal(word).map_err(|_| "exit codes and signals such as \"3 SIGTERM\" are wanted")?),
+            Err(_) => {
+                signals.push(signal(word).map_err(|_| "exit codes and signals such as \"3 SIGTERM\" are wanted")?)
+            }
         }
     }
     Ok((codes, signals))

@@ -200,7 +200,9 @@ impl Units {
             let load = if row.facts.traits.transient { Load::NotFound } else { row.facts.load };
             row.facts = UnitFacts { load, sub: "dead".to_owned(), traits: row.facts.traits, ..UnitFacts::default() };
         }
-        let row = Row { facts: row.facts, heard: true, seen: row.seen, epoch: self.epochs, ..Row::default() };
+        // That it is not loaded any more tells everything that the facts would.
+        let sent = Some(row.facts.clone());
+        let row = Row { facts: row.facts, sent, heard: true, seen: row.seen, epoch: self.epochs, ..Row::default() };
         self.rows.insert(name.clone(), row);
         lived
     }
