@@ -347,7 +347,7 @@ async fn units_that_are_made() {
     bench.step("make, crash, make again");
     let sleep = made(&["/bin/sh", "-c", "echo $0 $HOME '$X;y' %n; exec sleep 1000"], &[("Environment", "A=1 'B=2 3'")]);
     assert_eq!(jobs.start(&name("wm-a"), &sleep, DEADLINE).await, Outcome::Ok);
-    let facts = bench.until("wm-a.service", |facts| facts.traits.transient).await;
+    let facts = bench.until("wm-a.service", |facts| facts.traits.transient && facts.active == Active::Active).await;
     assert_eq!(facts.active, Active::Active);
     bench.quiet().await;
     for round in 0..5 {

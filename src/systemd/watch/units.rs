@@ -91,7 +91,12 @@ impl Units {
         let row = self.row(name);
         apply(properties, &mut row.facts);
         row.heard = true;
-        row.lived |= row.facts.active != Active::Inactive || row.facts.job != 0;
+        let lives = row.facts.active != Active::Inactive || row.facts.job != 0;
+        if lives && !row.lived {
+            // Signals do not say so, but only a unit that could be read gets a job.
+            row.facts.load = Load::Loaded;
+        }
+        row.lived |= lives;
         self.changed(name, now)
     }
 
