@@ -100,7 +100,7 @@ impl Jobs {
     }
 
     /// Takes note of a JobRemoved signal.
-    pub fn removed(&self, id: u32, result: &str) {
+    pub(super) fn removed(&self, id: u32, result: &str) {
         let mut results = self.results();
         match results.waiting.remove(&id) {
             Some(waiting) => waiting.into_iter().for_each(|waiter| drop(waiter.send(result.to_owned()))),
@@ -114,7 +114,7 @@ impl Jobs {
     }
 
     /// Signals may have been lost: everybody who waits for a job asks whether it still exists.
-    pub fn signals_were_lost(&self) {
+    pub(super) fn signals_were_lost(&self) {
         self.inner.gaps.send_modify(|gaps| *gaps += 1);
     }
 
@@ -202,12 +202,12 @@ impl Jobs {
     }
 
     /// Units that may have changed without an announcement.
-    pub fn unannounced(&self) -> watch::Receiver<BTreeSet<WorkerName>> {
+    pub(super) fn unannounced(&self) -> watch::Receiver<BTreeSet<WorkerName>> {
         self.inner.unannounced.subscribe()
     }
 
     /// Takes the units that may have changed without an announcement.
-    pub fn take_unannounced(&self) -> BTreeSet<WorkerName> {
+    pub(super) fn take_unannounced(&self) -> BTreeSet<WorkerName> {
         let mut taken = BTreeSet::new();
         self.inner.unannounced.send_if_modified(|names| {
             taken = std::mem::take(names);

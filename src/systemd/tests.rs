@@ -561,3 +561,76 @@ async fn every_property_is_taken() {
     }
     assert!(refused.is_empty(), "{refused:#?}");
 }
+
+#[tokio::test]
+#[ignore = "needs a service manager"]
+async fn time_from_crash_to_running_again() {
+    for (unit_name, lines) in [
+        ("ws-own.service", "'ExecStart=/bin/sleep 1000' Restart=always RestartSec=0"),
+        ("ws-reset.service", "'ExecStart=/bin/sleep 1000'"),
+        ("ws-bare.service", "'ExecStart=/bin/sleep 1000'"),
+        ("ws-both.service", "'ExecStart=/bin/sleep 1000' Restart=always RestartSec=5"),
+    ] {
+        unit(unit_name, &format!("{lines} '[Unit]' StartLimitIntervalSec=0")).await;
+    }
+    enter("systemctl daemon-reload").await;
+    let kinds = ["ws-own", "ws-reset", "ws-bare", "ws-both", "ws-made"];
+    let mut bench = Bench::open(&kinds, &[]).await;
+    let sleep = Start { restart: true, ..made(&["/bin/sleep", "1000"], &[]) };
+    let start_of = |kind: &str| match kind {
+        "ws-reset" => recovery(),
+        "ws-made" => sleep.clone(),
+        _ => Start { reset_failed: false, ..recovery() },
+    };
+    for kind in kinds {
+        assert_eq!(bench.jobs.start(&name(kind), &start_of(kind), DEADLINE).await, Outcome::Ok);
+    }
+    bench.quiet().await;
+    let mut taken = vec![Vec::new(); kinds.len()];
+    for _ in 0..40 {
+        for (kind, taken) in kinds.iter().zip(&mut taken) {
+            bench.jobs.kill(&name(kind), 9).await;
+            let mut ended = None;
+            loop {
+                let Event::Unit(unit, facts) = bench.events.recv().await.expect("an event") else { continue };
+                if unit != name(kind) {
+                    continue;
+                }
+                if facts.active == Active::Failed && ended.is_none() {
+                    ended = Some(facts.end.ended);
+                    if *kind != "ws-own" {
+                        let (jobs, start, unit) = (bench.jobs.clone(), start_of(kind), unit.clone());
+                        tokio::spawn(async move { jobs.start(&unit, &start, DEADLINE).await });
+                    }
+                }
+                if let Some(ended) = ended
+                    && facts.active == Active::Active
+                    && facts.job == 0
+                {
+                    taken.push(facts.end.started.since(ended));
+                    break;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    for (kind, mut taken) in kinds.iter().zip(taken) {
+        taken.sort();
+        println!("  {kind}: median {:?}, 90 % {:?}", taken[taken.len() / 2], taken[taken.len() * 9 / 10]);
+    }
+    enter("systemctl stop 'ws-*'; rm /etc/systemd/system/ws-*; systemctl daemon-reload").await;
+}
+
+#[tokio::test]
+#[ignore = "needs a service manager, and ends it"]
+async fn the_end_is_announced_before_the_units_stop() {
+    unit("we-a.service", "'ExecStart=/bin/sleep 1000'").await;
+    enter("systemctl daemon-reload; systemctl start we-a").await;
+    let mut bench = Bench::open(&["we-a"], &[]).await;
+    bench.listed().await;
+    enter("rm /etc/systemd/system/we-a.service; systemctl poweroff").await;
+    assert_eq!(bench.next().await, Event::HostStopping);
+    bench.until("we-a.service", |facts| facts.active == Active::Inactive).await;
+    let ended = timeout(DEADLINE, bench.watching).await.expect("it ends").expect("it does not panic");
+    assert!(matches!(ended, Err(WatchError::BusLost)));
+}

@@ -9,16 +9,18 @@
 //! 5. It never asks for a unit that was unloaded (the question would load it again), and it never polls.
 //! 6. It trusts only messages of the bus itself and of the owner of systemd's name: anybody may send signals.
 
+mod ask;
 mod units;
 
 use super::facts::Properties;
 use super::jobs::Jobs;
-use super::proxy::{MANAGER_PATH, SERVICE, UNIT_PATH, unit_of_path, unit_path};
+use super::proxy::{MANAGER_PATH, SERVICE, UNIT_PATH, unit_of_path};
 use super::{Address, ConnectError};
 use crate::engine::action::Interest;
 use crate::engine::event::{Active, Event, Load};
 use crate::engine::ids::WorkerName;
 use crate::engine::policy::UnitPattern;
+use ask::{Ask, Question, Row};
 use futures_util::StreamExt;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -148,32 +150,8 @@ struct Listing {
     complete: bool,
 }
 
-/// A question, and the listing that waits for its answer.
-struct Question {
-    ask: Ask,
-    round: Option<u64>,
-}
-
-enum Ask {
-    Subscribe,
-    Version,
-    SystemState,
-    Matching(Vec<UnitPattern>),
-    Named(Vec<WorkerName>),
-    /// Units that systemd has just loaded; unlike `Named`, this loads nothing.
-    Announced(Vec<WorkerName>),
-    /// All properties of a unit, as it was loaded at the time.
-    Unit {
-        name: WorkerName,
-        epoch: u64,
-    },
-}
-
 /// Nobody takes events any more.
 struct Deaf;
-
-/// One line of ListUnits: name, description, load, active and sub state, followed unit, path, job id, type and path.
-type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 impl Watcher {
     async fn run(
@@ -512,6 +490,8 @@ impl Watcher {
             Ask::Matching(_) | Ask::Named(_) if !awaited => {}
             Ask::Matching(_) | Ask::Named(_) if failed => {
                 // systemd most likely went away in between; then its return brings the list, else time must.
+                let why = message.header().error_name().map(|name| name.to_string()).unwrap_or_default();
+                tracing::debug!(why, "systemd did not list its units");
                 self.list_again = Some(Instant::now() + LIST_AGAIN);
                 return Ok(());
             }
@@ -562,40 +542,6 @@ impl Watcher {
         self.units.hear_row(&name, Load::parse(load), down);
         if went_down || !(is_down || known) {
             self.ask_for(&name, round);
-        }
-    }
-}
-
-impl Ask {
-    fn message(&self, connection: &Connection) -> zbus::Result<Message> {
-        let call = |path: &str, interface: &'static str, member: &'static str| {
-            let path = zbus::OwnedObjectPath::try_from(path.to_owned())?;
-            let mut call = Message::method_call(path, member).destination(SERVICE).interface(interface);
-            if let Some(sender) = connection.unique_name() {
-                call = call.sender(sender.clone());
-            }
-            zbus::Result::Ok(call)
-        };
-        let texts = |names: &[WorkerName]| names.iter().map(|name| name.unit().to_owned()).collect::<Vec<_>>();
-        const NONE: [&str; 0] = [];
-        match self {
-            Ask::Subscribe => call(MANAGER_PATH, MANAGER, "Subscribe")?.build(&()),
-            Ask::Version => call(MANAGER_PATH, PROPERTIES, "Get")?.build(&(MANAGER, "Version")),
-            Ask::SystemState => call(MANAGER_PATH, PROPERTIES, "Get")?.build(&(MANAGER, "SystemState")),
-            Ask::Matching(globs) => {
-                let globs: Vec<_> = match globs.as_slice() {
-                    // No pattern at all would list every unit.
-                    [] => vec![""],
-                    globs => globs.iter().map(UnitPattern::as_str).collect(),
-                };
-                call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns")?.build(&(&NONE[..], globs))
-            }
-            Ask::Named(names) => call(MANAGER_PATH, MANAGER, "ListUnitsByNames")?.build(&(texts(names),)),
-            Ask::Announced(names) => {
-                call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns")?.build(&(&NONE[..], texts(names)))
-            }
-            // No interface means all of them.
-            Ask::Unit { name, .. } => call(&unit_path(name.unit()), PROPERTIES, "GetAll")?.build(&("",)),
         }
     }
 }
