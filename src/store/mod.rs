@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What survives the end of the daemon: workers, holds and incidents, in one SQLite file.
 //!
 //! Knows the state directory: `state.db` (0600), and `lock`, which keeps a second watcherd out. Promises that a batch is

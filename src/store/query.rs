@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Looking into the past: which incidents there were.
 
 use super::{Store, StoreError, rows};
@@ -9,7 +10,7 @@ use crate::engine::view::IncidentView;
 use rusqlite::ToSql;
 
 /// The most that one query returns.
-pub const INCIDENTS_PER_QUERY: usize = 10_000;
+pub const INCIDENTS_PER_QUERY: u32 = 10_000;
 
 /// What to look for; the default is everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Filter {
     pub since: Wall,
     pub open: Option<bool>,
     /// At most so many, zero for [`INCIDENTS_PER_QUERY`].
-    pub limit: usize,
+    pub limit: u32,
 }
 
 impl Store {
@@ -30,7 +31,7 @@ impl Store {
     pub fn incidents(&self, filter: &Filter) -> Result<Vec<IncidentView>, StoreError> {
         let glob = filter.worker_glob.as_deref().map(complete);
         let limit = if filter.limit == 0 { INCIDENTS_PER_QUERY } else { filter.limit.min(INCIDENTS_PER_QUERY) };
-        self.find(filter, glob.as_deref(), limit).map_err(StoreError::sql("look for incidents"))
+        self.find(filter, glob.as_deref(), limit as usize).map_err(StoreError::sql("look for incidents"))
     }
 
     fn find(&self, filter: &Filter, glob: Option<&str>, limit: usize) -> rusqlite::Result<Vec<IncidentView>> {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How values become rows and rows become values.
 //!
 //! A row that cannot be read is an error of that row only. A word that this version does not know (written by another

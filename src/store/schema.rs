@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The tables, as a list of migrations. A migration that was released is never changed; a new one is added below it.
 
 use super::StoreError;

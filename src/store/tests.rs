@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
 use crate::engine::cause::Cause;
 use crate::engine::event::Definition;
@@ -439,7 +440,7 @@ fn filters_select_and_the_newest_comes_first() {
     let cases: [(Filter, &[u32]); 15] = [
         (all.clone(), &[4, 3, 2, 1, 5]),
         (Filter { limit: 2, ..all.clone() }, &[4, 3]),
-        (Filter { limit: usize::MAX, ..all.clone() }, &[4, 3, 2, 1, 5]),
+        (Filter { limit: u32::MAX, ..all.clone() }, &[4, 3, 2, 1, 5]),
         (Filter { id: Some(IncidentId(2)), ..all.clone() }, &[2]),
         (Filter { since: Wall(3), ..all.clone() }, &[4, 3]),
         (Filter { open: Some(true), ..all.clone() }, &[3, 2, 1, 5]),
