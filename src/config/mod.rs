@@ -204,8 +204,8 @@ pub fn check_paths(mode: Mode, root: &Path, paths: &[PathBuf]) -> Vec<Complaint>
     for path in paths {
         if path.is_dir() {
             let holds_policies = path.file_name().is_some_and(|name| name == "workers.d");
-            let (base, subs) = if holds_policies { (path.as_path(), [""]) } else { (path.as_path(), ["workers.d"]) };
-            for file in subs.iter().flat_map(|sub| dirs::list(&[base.to_owned()], sub, &mut complaints)) {
+            let sub = if holds_policies { "" } else { "workers.d" };
+            for file in dirs::list(std::slice::from_ref(path), sub, &mut complaints) {
                 read_layer(&file, &mut complaints);
             }
             if path.join("watcherd.toml").exists() {

@@ -13,7 +13,7 @@ mod signals;
 mod status;
 
 use clap::Parser;
-use options::{Options, Scope};
+use options::Options;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -76,13 +76,13 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let (calls_in, mut calls) = mpsc::channel(CALLS_MAX);
     let mode = match scope {
         Scope::System => Mode::System,
-        Scope::User => Mode::User,
+        Scope::User => Mode::User { uid: nix::unistd::geteuid().as_raw() },
     };
     let mut publisher = Publisher::new(&connection, about, mode, calls_in);
     publisher.export_root().await.map_err(Stop::Bus)?;
 
     let (events_in, mut events) = mpsc::channel(EVENTS_MAX);
-    let version = jobs.version().await.unwrap_or(0);
+    let version = jobs.version().await;
     // The first listing needs the interest, which the first step announces.
     let publication = daemon.carry_out(first);
     publisher.publish(publication).await.map_err(Stop::Bus)?;
@@ -189,7 +189,7 @@ fn about(logger: &log::Logger, level: crate::api::LogLevel) -> About {
 /// Takes the bus name; a second daemon must not share it.
 async fn take_name(connection: &Connection) -> Result<(), Stop> {
     let name = crate::api::client::BUS_NAME;
-    let flags = RequestNameFlags::DoNotQueue.into();
+    let flags = RequestNameFlags::DO_NOT_QUEUE;
     match connection.request_name_with_flags(name, flags).await {
         Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => Ok(()),
         Ok(_) | Err(zbus::Error::NameTaken) => Err(Stop::NameTaken),
@@ -317,7 +317,7 @@ impl Daemon {
         match call {
             Call::Ask { caller, request, answer } => {
                 let id = self.performer.expect(answer);
-                return Ok(Some(self.handle(Event::Request(id, caller, request))));
+                return Ok(Some(self.handle(Event::Request(id, caller, *request))));
             }
             Call::Run { caller, name, definition, policy_pairs, answer } => {
                 let checked = crate::systemd::transient::check(&definition).map_err(ApiError::InvalidArgs);

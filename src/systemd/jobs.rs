@@ -99,6 +99,18 @@ impl Jobs {
         }
     }
 
+    /// systemd's major version: 252 for `252.39-1~deb12u1`; zero if it does not say.
+    pub async fn version(&self) -> u32 {
+        let text = call(self.inner.manager.version()).await.unwrap_or_default();
+        let text = text.trim_start_matches('v');
+        text[..text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())].parse().unwrap_or(0)
+    }
+
+    /// Tells this service manager from the one before a reboot or a new login.
+    pub async fn manager_id(&self) -> u64 {
+        call(self.inner.manager.userspace_timestamp_monotonic()).await.unwrap_or_default()
+    }
+
     /// Takes note of a JobRemoved signal.
     pub(super) fn removed(&self, id: u32, result: &str) {
         let mut results = self.results();

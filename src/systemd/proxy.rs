@@ -38,6 +38,11 @@ pub trait Manager {
         aux: &[Auxiliary],
     ) -> zbus::Result<OwnedObjectPath>;
     fn get_job(&self, id: u32) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> zbus::Result<String>;
+    /// When this manager was started first; a re-exec does not change it.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn userspace_timestamp_monotonic(&self) -> zbus::Result<u64>;
 }
 
 /// The object path of a unit.
