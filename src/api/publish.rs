@@ -284,6 +284,11 @@ impl Publisher {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn shows_job(&self, id: JobId) -> bool {
+        self.desk.board.jobs.find(&id).is_some()
+    }
+
     fn remember_finished(&mut self, id: JobId) {
         if self.finished.len() == FINISHED_MAX {
             self.finished.pop_front();
