@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the runs of a unit ended, from what the service manager said about it at the time.
 //!
-//! Checked against systemd 252. A run that ended with the machine (power failure, panic) has no end in the journal and is
+//! Checked against systemd 252 and 257. A run that ended with the machine (power failure, panic) has no end in the journal and is
 //! not returned. In the user scope the manager says nothing about a clean exit that nobody asked for, unless it used much
 //! processor time; such a run is missing too.
 

@@ -1,4 +1,4 @@
-//! The entries are real ones of systemd 252 (Debian 12), made into journal files by systemd-journal-remote(8).
+//! The entries are real ones of systemd 252 (Debian 12) and 257 (Debian 13), made into journal files by systemd-journal-remote(8).
 
 use super::history::past_runs;
 use super::synchronize::synchronize_at;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const REAL: &[u8] = include_bytes!("../../tests/fixtures/journal/systemd-252.export");
+const REAL_257: &[u8] = include_bytes!("../../tests/fixtures/journal/systemd-257.export");
 const FOREVER: (Wall, Wall) = (Wall(0), Wall(i64::MAX - 1));
 
 /// Makes a journal file; `None` without systemd-journal-remote, whose absence is said.
@@ -38,11 +39,11 @@ fn journal(export: &[u8]) -> Option<(TempDir, Journal)> {
 }
 
 /// The real entries, with alice's uid replaced by ours.
-fn of_our_user() -> Vec<u8> {
+fn of_our_user(real: &[u8]) -> Vec<u8> {
     let uid = nix::unistd::getuid();
     let uid_line = format!("_UID={uid}");
     let unit_line = format!("_SYSTEMD_UNIT=user@{uid}.service");
-    let lines: Vec<&[u8]> = REAL
+    let lines: Vec<&[u8]> = real
         .split(|byte| *byte == b'\n')
         .map(|line| match line {
             b"_UID=1000" => uid_line.as_bytes(),
@@ -75,7 +76,12 @@ fn entry(at: u64, fields: &[(&str, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn every_kind_of_end_is_rebuilt_from_real_entries() {
-    let Some((_dir, mut journal)) = journal(REAL) else { return };
+    every_kind_of_end(REAL);
+    every_kind_of_end(REAL_257);
+}
+
+fn every_kind_of_end(real: &[u8]) {
+    let Some((_dir, mut journal)) = journal(real) else { return };
     use Exit::{Dumped, Exited, Killed, None};
     let cases: [(&str, UnitResult, Exit, bool); 14] = [
         ("exit3", UnitResult::ExitCode, Exited(3), false),
@@ -108,7 +114,12 @@ fn every_kind_of_end_is_rebuilt_from_real_entries() {
 
 #[test]
 fn several_runs_come_oldest_first_and_only_those_of_the_window() {
-    let Some((_dir, mut journal)) = journal(REAL) else { return };
+    several_runs(REAL);
+    several_runs(REAL_257);
+}
+
+fn several_runs(real: &[u8]) {
+    let Some((_dir, mut journal)) = journal(real) else { return };
     let unit = "ar.service";
     let runs = past_runs(&mut journal, unit, Scope::System, FOREVER.0, FOREVER.1).expect("an answer");
     assert_eq!(runs.len(), 3, "{runs:?}");
@@ -127,7 +138,12 @@ fn several_runs_come_oldest_first_and_only_those_of_the_window() {
 
 #[test]
 fn the_users_own_manager_is_believed_about_the_users_units_only() {
-    let Some((_dir, mut journal)) = journal(&of_our_user()) else { return };
+    the_users_own_manager(REAL);
+    the_users_own_manager(REAL_257);
+}
+
+fn the_users_own_manager(real: &[u8]) {
+    let Some((_dir, mut journal)) = journal(&of_our_user(real)) else { return };
     let mut of = |unit: &str, scope| past_runs(&mut journal, unit, scope, FOREVER.0, FOREVER.1).expect("an answer");
     let ends = |runs: Vec<crate::engine::event::PastRun>| -> Vec<_> {
         runs.into_iter().map(|run| (run.end.result.as_str().to_owned(), run.end.exit, run.stopped)).collect()

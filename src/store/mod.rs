@@ -21,6 +21,7 @@ use crate::engine::time::{Mono, Now, Wall};
 use crate::engine::{ids::WorkerName, view::IncidentView};
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::config::DbConfig;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -251,6 +252,10 @@ impl StoreError {
     fn sql(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
         move |source| match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreError::Full { source },
+            // What SQLite makes of ENOSPC when it extends the index of the log.
+            Some(_) if source.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) => {
+                StoreError::Full { source }
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(source.to_string()),
             _ => StoreError::Sql { doing, source },
         }
