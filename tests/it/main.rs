@@ -1,1 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one integration binary.
+
+mod machine;
