@@ -159,18 +159,47 @@ impl Machine {
         }
     }
 
-    /// Waits until `watcherctl show` gives `value` for a property of a worker.
+    /// Waits until a property of a worker has this value.
     #[track_caller]
     pub fn until_property(&self, worker: &str, property: &str, value: &str) {
-        self.until(&format!("{worker}: {property}={value}"), || {
-            (self.property(worker, property) == value).then_some(())
+        let mut last = String::new();
+        let found = wait(DEADLINE, || {
+            last = self.property(worker, property);
+            (last == value).then_some(())
         });
+        assert!(found.is_some(), "waited in vain for {worker} {property}={value}, it is {last}\n{}", self.story());
     }
 
-    /// A property of a worker as `watcherctl show` prints it.
+    /// A property of a worker, as busctl prints it without quotes; empty if there is no such worker.
     pub fn property(&self, worker: &str, property: &str) -> String {
-        let output = self.run(&["watcherctl", "show", worker, "-p", property, "--value"]);
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        let path = worker_path(worker);
+        let argv = ["busctl", "get-property", "org.watcherd1", &path, "org.watcherd1.Worker", property];
+        let output = self.run(&argv);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = text.trim().split_once(' ').map_or("", |(_, value)| value);
+        value.trim_matches('"').to_owned()
+    }
+
+    /// Calls a method of the manager; returns what busctl prints.
+    pub fn call(&self, method: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut argv = vec!["busctl", "call", "org.watcherd1", "/org/watcherd1", "org.watcherd1.Manager", method];
+        argv.extend(arguments);
+        let output = self.run(&argv);
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        }
+    }
+
+    /// The incidents of a worker, newest first.
+    pub fn incidents(&self, worker: &str) -> Vec<serde_json::Value> {
+        let filter = ["a{sv}", "1", "worker", "s", worker];
+        let mut argv = vec!["busctl", "--json=short", "call", "org.watcherd1", "/org/watcherd1"];
+        argv.extend(["org.watcherd1.Manager", "ListIncidents"]);
+        argv.extend(filter);
+        let text = self.ok(&argv);
+        let reply: serde_json::Value = serde_json::from_str(&text).expect("busctl prints JSON");
+        reply["data"][0].as_array().cloned().unwrap_or_default()
     }
 
     /// A property of a unit as `systemctl show` prints it.
@@ -227,6 +256,18 @@ impl Drop for Machine {
         self.nspawn.wait().ok();
         clean_up(self.dir.path(), &self.cgroup);
     }
+}
+
+/// The object path of a worker.
+pub fn worker_path(worker: &str) -> String {
+    let escaped: String = worker
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            other => format!("_{other:02x}"),
+        })
+        .collect();
+    format!("/org/watcherd1/worker/{escaped}")
 }
 
 /// Unmounts and removes what a machine leaves.

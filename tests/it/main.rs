@@ -2,3 +2,4 @@
 //! The one integration binary.
 
 mod machine;
+mod system;
