@@ -1,101 +1,105 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
-.DEFAULT_GOAL := help
-MAKEFLAGS += --no-builtin-rules
+# make help says what there is.
 
-CARGO ?= cargo
-INSTALL ?= install
-
-DESTDIR ?=
 PREFIX ?= /usr
-SYSCONFDIR ?= /etc
-BINDIR ?= $(PREFIX)/bin
-MANDIR ?= $(PREFIX)/share/man
-DOCDIR ?= $(PREFIX)/share/doc/watcherd
-# systemd, the bus and polkit look in these places only, so PREFIX does not move them.
-SYSTEMUNITDIR ?= $(or $(shell pkg-config systemd --variable=systemdsystemunitdir 2>/dev/null),$(PREFIX)/lib/systemd/system)
-USERUNITDIR ?= $(or $(shell pkg-config systemd --variable=systemduserunitdir 2>/dev/null),$(PREFIX)/lib/systemd/user)
-CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
-DBUSDATADIR ?= /usr/share/dbus-1
-POLKITACTIONDIR ?= /usr/share/polkit-1/actions
-# Where the two programs are; set it to install what was built elsewhere.
-BINARIES ?= target/release
+DESTDIR ?=
+# debug or release
+PROFILE ?= release
 
-CONFDIRS := workers.d pools.d limits.d rules.d
-MAN_SECTIONS := 1 5 8
+bindir = $(PREFIX)/bin
+datadir = $(PREFIX)/share
+libdir = $(PREFIX)/lib
+unitdir = $(libdir)/systemd/system
+userunitdir = $(libdir)/systemd/user
+catalogdir = $(libdir)/systemd/catalog
+examples = $(datadir)/doc/watcherd/examples
+
+cargo = nice cargo
+built = target/$(PROFILE)
+cargo_profile = $(if $(filter release,$(PROFILE)),--release,)
+install_file = install -D -m 644
+# Units name the programs with their full path.
+install_unit = sed 's|/usr/bin/|$(bindir)/|g'
 
 .PHONY: help build run test bench install uninstall clean
 
-help: ## List the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
-	@echo
-	@echo 'Variables of install and uninstall: DESTDIR= PREFIX=/usr SYSCONFDIR=/etc BINARIES=target/release'
+help:
+	@echo 'make build      builds watcherd and watcherctl into target/release'
+	@echo 'make run        shows the main job: a worker crashes, is explained, and runs again (about a minute)'
+	@echo 'make test       runs every test, on real systemd in containers (as root)'
+	@echo 'make bench      measures: crash to running again, the cost of idle workers, list and monitor (as root)'
+	@echo '                PEERS=1 runs monit, supervisord and runit beside it'
+	@echo 'make install    DESTDIR= PREFIX=/usr; afterwards: systemctl enable --now watcherd'
+	@echo 'make uninstall  removes what make install made; configuration and state stay'
+	@echo 'make clean      removes what was built'
 
-build: ## Build the release programs
+build:
 	@packaging/prerequisites build
-	$(CARGO) build --release --locked
+	$(cargo) build --locked --bins $(cargo_profile)
 
-run: ## Watch a worker crash and recover, on a private machine or your own user manager
-	@packaging/prerequisites build run
-	@packaging/demo/run --prepare & prepared=$$!; $(CARGO) build --locked; wait $$prepared
-	@packaging/demo/run target/debug
+run:
+	@packaging/demo
 
-test: ## Run all tests; those against real systemd need root
-	@packaging/prerequisites build test
-	$(CARGO) test --locked $(TESTFLAGS)
+test:
+	@packaging/prerequisites build machine test
+	@tests/system/make-root bookworm >/dev/null
+	@tests/system/make-root trixie >/dev/null
+	$(cargo) test --locked
 
-bench: ## Measure against real systemd
-	@packaging/prerequisites build test
-	$(CARGO) test --locked --release --test it -- --ignored bench --nocapture $(BENCHFLAGS)
+bench:
+	@packaging/prerequisites build machine $(if $(PEERS),peers,)
+	@tests/system/make-root bookworm >/dev/null
+	PEERS=$(PEERS) $(cargo) bench --locked --bench bench
 
-ifeq ($(BINARIES),target/release)
-# As root, with sudo say, there is often no cargo: then what was built before is installed.
-install: $(if $(shell command -v $(CARGO)),build,$(if $(wildcard $(BINARIES)/watcherctl),,build))
-endif
-install: ## Install below $(DESTDIR)
-	$(INSTALL) -Dm755 -t $(DESTDIR)$(BINDIR) $(BINARIES)/watcherd $(BINARIES)/watcherctl
-	$(INSTALL) -d $(DESTDIR)$(SYSTEMUNITDIR) $(DESTDIR)$(USERUNITDIR)
-	sed 's|@bindir@|$(BINDIR)|' systemd/watcherd.service >$(DESTDIR)$(SYSTEMUNITDIR)/watcherd.service
-	sed 's|@bindir@|$(BINDIR)|' systemd/watcherd-user.service >$(DESTDIR)$(USERUNITDIR)/watcherd.service
-	chmod 644 $(DESTDIR)$(SYSTEMUNITDIR)/watcherd.service $(DESTDIR)$(USERUNITDIR)/watcherd.service
-	$(INSTALL) -m644 -t $(DESTDIR)$(SYSTEMUNITDIR) systemd/watcherd.slice
-	$(INSTALL) -m644 -t $(DESTDIR)$(USERUNITDIR) systemd/watcherd.slice
-	$(INSTALL) -Dm644 -t $(DESTDIR)$(CATALOGDIR) systemd/catalog/watcherd.catalog
-	$(INSTALL) -Dm644 -t $(DESTDIR)$(DBUSDATADIR)/system.d dbus/org.watcherd1.conf
-	$(INSTALL) -Dm644 -t $(DESTDIR)$(DBUSDATADIR)/system-services dbus/org.watcherd1.service
-	$(INSTALL) -Dm644 dbus/org.watcherd1-user.service $(DESTDIR)$(DBUSDATADIR)/services/org.watcherd1.service
-	$(INSTALL) -d $(DESTDIR)$(DBUSDATADIR)/interfaces
-	for file in dbus/org.watcherd1.*.xml; do [ ! -e "$$file" ] || $(INSTALL) -m644 -t $(DESTDIR)$(DBUSDATADIR)/interfaces "$$file"; done
-	$(INSTALL) -Dm644 -t $(DESTDIR)$(POLKITACTIONDIR) dbus/org.watcherd1.policy
-	$(INSTALL) -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
-	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(addprefix $(DESTDIR)$(MANDIR)/man,$(MAN_SECTIONS))
-	$(BINARIES)/watcherctl completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/watcherctl
-	$(BINARIES)/watcherctl completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_watcherctl
-	$(BINARIES)/watcherctl completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/watcherctl.fish
-	pages=$$(mktemp -d); trap 'rm -rf "$$pages"' EXIT; $(BINARIES)/watcherctl man "$$pages"; \
-	    for section in $(MAN_SECTIONS); do \
-	        find "$$pages" packaging/man -name "*.$$section" -exec $(INSTALL) -m644 -t $(DESTDIR)$(MANDIR)/man$$section {} + 2>/dev/null || true; \
-	    done
-	$(INSTALL) -d $(DESTDIR)$(DOCDIR)/examples
-	for file in packaging/*.toml; do [ ! -e "$$file" ] || $(INSTALL) -m644 -t $(DESTDIR)$(DOCDIR)/examples "$$file"; done
-	$(INSTALL) -d $(addprefix $(DESTDIR)$(SYSCONFDIR)/watcherd/,$(CONFDIRS))
+install: $(if $(wildcard $(built)/watcherctl),,build)
+	install -D -m 755 $(built)/watcherd $(DESTDIR)$(bindir)/watcherd
+	install -D -m 755 $(built)/watcherctl $(DESTDIR)$(bindir)/watcherctl
+	install -d $(DESTDIR)$(unitdir) $(DESTDIR)$(userunitdir)
+	$(install_unit) systemd/watcherd.service >$(DESTDIR)$(unitdir)/watcherd.service
+	$(install_unit) systemd/user/watcherd.service >$(DESTDIR)$(userunitdir)/watcherd.service
+	$(install_file) systemd/watcherd.slice $(DESTDIR)$(unitdir)/watcherd.slice
+	$(install_file) systemd/watcherd.slice $(DESTDIR)$(userunitdir)/watcherd.slice
+	$(install_file) systemd/catalog/watcherd.catalog $(DESTDIR)$(catalogdir)/watcherd.catalog
+	$(install_file) dbus/org.watcherd1.conf $(DESTDIR)$(datadir)/dbus-1/system.d/org.watcherd1.conf
+	$(install_file) dbus/org.watcherd1.service $(DESTDIR)$(datadir)/dbus-1/system-services/org.watcherd1.service
+	$(install_file) dbus/user/org.watcherd1.service $(DESTDIR)$(datadir)/dbus-1/services/org.watcherd1.service
+	$(install_file) dbus/org.watcherd1.policy $(DESTDIR)$(datadir)/polkit-1/actions/org.watcherd1.policy
+	for xml in Manager Worker Incident Job; do \
+		$(install_file) dbus/org.watcherd1.$$xml.xml \
+			$(DESTDIR)$(datadir)/dbus-1/interfaces/org.watcherd1.$$xml.xml || exit 1; done
+	$(install_file) packaging/watcherd.toml $(DESTDIR)$(examples)/watcherd.toml
+	$(install_file) packaging/example.toml $(DESTDIR)$(examples)/workers.d/example.toml
+	install -d $(DESTDIR)/etc/watcherd/workers.d
+	$(built)/watcherctl man target/man
+	for page in target/man/*.1 packaging/man/*.[0-9]; do \
+		$(install_file) $$page $(DESTDIR)$(datadir)/man/man$${page##*.}/$${page##*/} || exit 1; done
+	install -d $(DESTDIR)$(datadir)/bash-completion/completions $(DESTDIR)$(datadir)/zsh/site-functions \
+		$(DESTDIR)$(datadir)/fish/vendor_completions.d
+	$(built)/watcherctl completions bash >$(DESTDIR)$(datadir)/bash-completion/completions/watcherctl
+	$(built)/watcherctl completions zsh >$(DESTDIR)$(datadir)/zsh/site-functions/_watcherctl
+	$(built)/watcherctl completions fish >$(DESTDIR)$(datadir)/fish/vendor_completions.d/watcherctl.fish
+	@# On the running system the new files have to be noticed; a package does this in its scripts.
+	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then \
+		systemctl daemon-reload; journalctl --update-catalog; \
+		busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig; fi
 
-uninstall: ## Remove what install has put there; configuration and state stay
-	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,watcherd watcherctl)
-	rm -f $(addprefix $(DESTDIR)$(SYSTEMUNITDIR)/,watcherd.service watcherd.slice)
-	rm -f $(addprefix $(DESTDIR)$(USERUNITDIR)/,watcherd.service watcherd.slice)
-	rm -f $(DESTDIR)$(CATALOGDIR)/watcherd.catalog
-	rm -f $(DESTDIR)$(DBUSDATADIR)/system.d/org.watcherd1.conf $(DESTDIR)$(DBUSDATADIR)/system-services/org.watcherd1.service
-	rm -f $(DESTDIR)$(DBUSDATADIR)/services/org.watcherd1.service $(DESTDIR)$(DBUSDATADIR)/interfaces/org.watcherd1.*.xml
-	rm -f $(DESTDIR)$(POLKITACTIONDIR)/org.watcherd1.policy
-	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/watcherctl
-	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_watcherctl
-	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/watcherctl.fish
-	rm -f $(foreach section,$(MAN_SECTIONS),$(addprefix $(DESTDIR)$(MANDIR)/man$(section)/,watcherd.$(section) watcherctl.$(section) watcherctl-*.$(section) watcherd.*.$(section)))
-	rm -rf $(DESTDIR)$(DOCDIR)
-	rmdir --ignore-fail-on-non-empty $(addprefix $(DESTDIR)$(SYSCONFDIR)/watcherd/,$(CONFDIRS)) $(DESTDIR)$(SYSCONFDIR)/watcherd 2>/dev/null || true
+uninstall:
+	rm -f $(DESTDIR)$(bindir)/watcherd $(DESTDIR)$(bindir)/watcherctl \
+		$(DESTDIR)$(unitdir)/watcherd.service $(DESTDIR)$(unitdir)/watcherd.slice \
+		$(DESTDIR)$(userunitdir)/watcherd.service $(DESTDIR)$(userunitdir)/watcherd.slice \
+		$(DESTDIR)$(catalogdir)/watcherd.catalog \
+		$(DESTDIR)$(datadir)/dbus-1/system.d/org.watcherd1.conf \
+		$(DESTDIR)$(datadir)/dbus-1/system-services/org.watcherd1.service \
+		$(DESTDIR)$(datadir)/dbus-1/services/org.watcherd1.service \
+		$(DESTDIR)$(datadir)/dbus-1/interfaces/org.watcherd1.*.xml \
+		$(DESTDIR)$(datadir)/polkit-1/actions/org.watcherd1.policy \
+		$(DESTDIR)$(datadir)/man/man*/watcherctl.* $(DESTDIR)$(datadir)/man/man*/watcherd* \
+		$(DESTDIR)$(datadir)/man/man*/org.watcherd1.* \
+		$(DESTDIR)$(datadir)/bash-completion/completions/watcherctl \
+		$(DESTDIR)$(datadir)/zsh/site-functions/_watcherctl \
+		$(DESTDIR)$(datadir)/fish/vendor_completions.d/watcherctl.fish
+	rm -rf $(DESTDIR)$(datadir)/doc/watcherd
 
-clean: ## Remove everything that was built, the trees of the test machines too
-	$(CARGO) clean
+clean:
+	cargo clean
 	rm -rf dist

@@ -1,10 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! watcherd keeps long-running work alive on a systemd machine, and says why it died.
+//!
+//! This is the map. A worker is an ordinary systemd unit plus a policy. Everything that happens becomes an
+//! [`engine::event::Event`]; the engine alone decides, and says so as [`engine::action::Action`]s; everything else only
+//! observes, performs, shows or keeps.
+//!
+//! ```text
+//!         systemd (PID 1)      journald         config files          D-Bus callers
+//!              |                  |                  |                     |
+//!          systemd/watch      journal/           config/           api/ (guard: polkit)
+//!              \__________________|__________________|____________________/
+//!                                 |  Event   (one bounded queue, one order)
+//!                                 v
+//!      clock --now-->  +-----------------------------------------+   <-- Wake at next_wakeup()
+//!                      |  engine/   handle(now, Event) -> Step   |    no IO, no clock, no locks, std only
+//!                      +-----------------------------------------+
+//!                          | actions                  | changes (ids)
+//!                          v                          v
+//!              daemon/perform                store/ (saved first), then api/publish -> objects -> signals
+//!                 |            \
+//!          systemd/jobs     the journal (MESSAGE_ID)
+//!                 |
+//!                 +-- the end of every action comes back as Event::Done --> top of the picture
+//! ```
+//!
+//! The rules, in the order in which they are missed most:
+//!
+//! 1. Only [`engine`] decides. It compiles alone with `rustc`, without any crate; a test does so.
+//! 2. State is saved before an action begins, so `kill -9` at any moment neither loses nor repeats one.
+//! 3. Subscribe first, then list once, then follow signals. PID 1 is never polled.
+//! 4. D-Bus objects hold no state; they show the views that [`api::publish`] was given.
+//! 5. Unknown is not zero: what cannot be read proves nothing.
+//! 6. Everything kept has a cap, every wait has a deadline, every channel is bounded.
+//!
+//! Who may import whom (a test checks it): the engine nothing; [`config`] only the engine's policy; the adapters
+//! ([`systemd`], [`journal`], [`store`]) only the engine's words, never each other; [`api`] only the engine's words;
+//! [`daemon`] everything but [`ctl`]; [`ctl`] the client side of [`api`], [`config`], and words of the engine.
+//!
+//! To add an observation: an `Event` variant (the compiler lists every match), an adapter file, a scenario under
+//! tests/scenarios. To add a remedy: an `Action` variant and an arm in daemon/perform. To add a cause: a row in
+//! engine/cause, a rule in engine/classify, a scenario. To add a verb: one file in ctl/verbs and one clap variant. To
+//! add a journal entry: a row in `EntryKind` and one in systemd/catalog.
 
-pub mod api;
-pub mod config;
-pub mod ctl;
-pub mod daemon;
 pub mod engine;
+
+pub mod config;
 pub mod journal;
 pub mod store;
 pub mod systemd;
+
+pub mod api;
+
+pub mod ctl;
+pub mod daemon;

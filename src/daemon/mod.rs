@@ -1,1 +1,93 @@
-//! To be written.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The daemon: the loop, and what it needs to turn decisions into deeds.
+
+mod clock;
+mod configuration;
+mod log;
+mod options;
+mod perform;
+mod ready;
+mod run;
+mod save;
+mod signals;
+mod status;
+
+use clap::Parser;
+use options::Options;
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Why the daemon ends other than by being asked to.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error("the bus cannot be reached")]
+    NoBus(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the bus refused")]
+    Bus(#[source] zbus::Error),
+    #[error("another watcherd is running on this bus: org.watcherd1 is taken")]
+    NameTaken,
+    #[error("systemd cannot be followed")]
+    Watch(#[source] crate::systemd::watch::WatchError),
+    #[error("systemd did not list its units within {} s", .0.as_secs())]
+    NoListing(Duration),
+    #[error("the state cannot be used")]
+    Store(#[source] crate::store::StoreError),
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+    #[error("a part of watcherd broke")]
+    Broken(#[source] tokio::task::JoinError),
+    #[error("the connection to the bus was lost")]
+    PublisherGone,
+    #[error("a second signal came; changes that were under way are left as they are")]
+    Impatient,
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] std::io::Error),
+}
+
+impl Stop {
+    /// The exit status, after sysexits.h: 69 bus, 73 state, 75 another instance; 1 for the rest.
+    fn status(&self) -> u8 {
+        match self {
+            Stop::NoBus(_) | Stop::Bus(_) | Stop::Watch(_) | Stop::NoListing(_) | Stop::PublisherGone => 69,
+            Stop::Store(crate::store::StoreError::InUse { .. }) | Stop::NameTaken => 75,
+            Stop::Store(_) => 73,
+            Stop::Signals(_) | Stop::Broken(_) | Stop::Impatient | Stop::Runtime(_) => 1,
+        }
+    }
+}
+
+/// Runs the daemon.
+pub fn main() -> ExitCode {
+    let options = Options::parse();
+    let logger = log::start(options.log_level);
+    let console = logger.target == "console";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run::run(options, logger)),
+        Err(error) => Err(Stop::Runtime(error)),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            if console {
+                eprintln!("watcherd: {}", chain(&stop));
+            } else {
+                tracing::error!("{}", chain(&stop));
+            }
+            ExitCode::from(stop.status())
+        }
+    }
+}
+
+/// An error and what led to it, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -14,6 +14,8 @@ pub enum Event {
     Unit(WorkerName, UnitFacts),
     /// The service manager has unloaded the unit.
     Gone(WorkerName),
+    /// The service manager is there.
+    ServiceManager { version: u32 },
     /// Every loaded unit that matches the interest; a worker that is missing here is not loaded.
     Listed(Interest, Vec<(WorkerName, UnitFacts)>),
     /// A worker reported progress by itself.
@@ -139,6 +141,8 @@ pub enum Exit {
 pub struct PastRun {
     pub invocation: Option<InvocationId>,
     pub end: RunEnd,
+    /// A job asked it to stop before it ended.
+    pub stopped: bool,
 }
 
 /// What a worker says about its own progress.

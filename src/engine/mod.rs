@@ -1,10 +1,518 @@
-//! The logic.
+//! The logic: everything that happens comes in as an [`Event`], everything to be done goes out as an [`Action`].
+//!
+//! No IO, no clock, no locks, no async; only `std`, and it compiles alone. How to use it:
+//!
+//! 1. Make one with [`Engine::new`], from the policies, the saved state, a seed and the time.
+//! 2. Feed it with [`Engine::handle`]; it applies the event, then lets everything expire that is due, always both.
+//! 3. Save the objects named in `changes`, then perform `actions` in order, then publish the changes.
+//! 4. Report the end of every action that has an id as [`Event::Done`], exactly once, also on time-out and shutdown.
+//! 5. Call `handle` with [`Event::Wake`] when [`Engine::next_wakeup`] comes; waking too early is harmless.
+//!
+//! What holds at any time: an action id is used once; a late or unknown `Done` is ignored; the same seed and events
+//! give the same actions; a held worker is never the object of an action; budgets are never exceeded; everything kept
+//! has a cap; there is one incident per failed run.
 
 pub mod action;
 pub mod cause;
+pub mod classify;
 pub mod event;
 pub mod ids;
+mod incident;
+mod life;
 pub mod policy;
+mod progress;
+mod remedy;
+mod request;
+mod restart;
+mod rng;
 pub mod saved;
 pub mod time;
 pub mod view;
+mod worker;
+
+use action::{Action, Entry, EntryKind, Interest, Step};
+use event::{Answer, Caller, Event, Outcome, Refusal, Request, UnitFacts, Verb};
+use ids::{ActionId, HoldId, IncidentId, JobId, ObjectId, WorkerName};
+use incident::Incidents;
+use policy::{Layer, Policies, Policy};
+use rng::Rng;
+use saved::{Saved, SavedHold, SavedOrigin, SavedWorker};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use time::{Mono, Now, Wall};
+use view::{HoldView, IncidentResult, JobView, ManagerView, View};
+use worker::{Surroundings, Timer, Worker};
+
+/// Workers that can be supervised at once.
+pub const WORKERS_MAX: usize = 10_000;
+/// Holds that can exist at once.
+pub const HOLDS_MAX: usize = 1_000;
+/// Jobs that can wait or run at once.
+pub const JOBS_MAX: usize = 2_000;
+
+#[derive(Clone, Debug)]
+pub struct Engine {
+    policies: Policies,
+    workers: BTreeMap<WorkerName, Worker>,
+    incidents: Incidents,
+    holds: BTreeMap<HoldId, Hold>,
+    jobs: BTreeMap<JobId, JobView>,
+    finished_jobs: Vec<JobId>,
+    flights: BTreeMap<ActionId, Flight>,
+    /// Starts and stops that wait for a free slot.
+    waiting: VecDeque<Ticket>,
+    timers: BTreeSet<(Mono, WorkerName)>,
+    rng: Rng,
+    next_action: u64,
+    next_hold: u32,
+    next_job: u32,
+    host_stopping: bool,
+    /// The machine was booted since the state was saved.
+    rebooted: bool,
+    /// systemd's major version; zero until it is known.
+    systemd: u32,
+    now: Now,
+    step: Step,
+    touched: BTreeSet<WorkerName>,
+}
+
+/// An action that is under way.
+#[derive(Clone, Debug)]
+struct Flight {
+    worker: WorkerName,
+    purpose: Purpose,
+    job: Option<JobId>,
+}
+
+/// A start or stop that was decided.
+#[derive(Clone, Debug)]
+struct Ticket {
+    worker: WorkerName,
+    purpose: Purpose,
+    job: Option<JobId>,
+}
+
+/// Why an action is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A planned restart.
+    Recover,
+    Start,
+    Restart,
+    /// The first half of the restart of a unit that is made anew for every run.
+    StopToRestart,
+    Stop,
+    /// The worker shall stay down: quarantine, or the policy gave up.
+    StopForGood,
+    /// systemd is about to restart the unit by itself, and ours comes later.
+    Preempt,
+    ThawToStop,
+    ThawToStopForGood,
+    Pause(action::Freezer),
+    Resume,
+    Kill,
+    LookBack,
+}
+
+impl Purpose {
+    fn takes_slot(self) -> bool {
+        matches!(
+            self,
+            Purpose::Recover
+                | Purpose::Start
+                | Purpose::Restart
+                | Purpose::StopToRestart
+                | Purpose::Stop
+                | Purpose::StopForGood
+                | Purpose::Preempt
+        )
+    }
+
+    /// Whether the run is meant to end by this.
+    fn ends_run(self) -> bool {
+        matches!(
+            self,
+            Purpose::Restart
+                | Purpose::StopToRestart
+                | Purpose::Stop
+                | Purpose::StopForGood
+                | Purpose::Preempt
+                | Purpose::ThawToStop
+                | Purpose::ThawToStopForGood
+        )
+    }
+
+    fn starts_run(self) -> bool {
+        matches!(self, Purpose::Recover | Purpose::Start | Purpose::Restart | Purpose::StopToRestart)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Hold {
+    workers: Vec<WorkerName>,
+    who: String,
+    why: String,
+    until: Option<Wall>,
+    /// Ends with the caller's file descriptor and is not saved.
+    lock: bool,
+}
+
+impl Hold {
+    fn describe(&self) -> String {
+        if self.why.is_empty() {
+            format!("held by {}", self.who)
+        } else {
+            format!("held by {} ({})", self.who, self.why)
+        }
+    }
+}
+
+/// What a new configuration would change for one worker, or pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanRow {
+    pub unit: String,
+    pub change: Change,
+    /// The keys whose values change.
+    pub keys: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Add,
+    Remove,
+    Change,
+    Unchanged,
+}
+
+impl Engine {
+    /// Makes an engine. Workers that were saved are not acted upon before their units have been listed.
+    pub fn new(policies: Policies, saved: Option<Saved>, seed: u64, now: Now) -> (Engine, Step) {
+        let saved = saved.unwrap_or_default();
+        let mut engine = Engine {
+            policies,
+            workers: BTreeMap::new(),
+            incidents: Incidents::restore(saved.incidents, saved.next_incident),
+            holds: saved.holds.into_iter().map(|hold| (hold.id, Hold::restore(hold))).collect(),
+            jobs: BTreeMap::new(),
+            finished_jobs: Vec::new(),
+            flights: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            timers: BTreeSet::new(),
+            rng: Rng::new(seed),
+            next_action: 1,
+            next_hold: saved.next_hold.max(1),
+            next_job: 1,
+            host_stopping: false,
+            rebooted: !saved.same_boot,
+            systemd: 0,
+            now,
+            step: Step::default(),
+            touched: BTreeSet::new(),
+        };
+        let shift = |at: Mono| {
+            if saved.same_boot { at } else { now.mono_at(saved.clock.wall_at(at)) }
+        };
+        for worker in saved.workers {
+            engine.restore(worker, &shift);
+        }
+        engine.take_up_named();
+        engine.watch();
+        engine.step.changes.insert(ObjectId::Manager);
+        let open: Vec<_> = engine.incidents.all().map(|incident| incident.id).collect();
+        engine.step.changes.extend(open.into_iter().map(ObjectId::Incident));
+        engine.settle();
+        let step = std::mem::take(&mut engine.step);
+        (engine, step)
+    }
+
+    /// Applies `event`, then lets everything expire that is due.
+    pub fn handle(&mut self, now: Now, event: Event) -> Step {
+        self.now = Now { mono: now.mono.max(self.now.mono), wall: now.wall };
+        for job in std::mem::take(&mut self.finished_jobs) {
+            self.jobs.remove(&job);
+        }
+        self.apply(event);
+        self.settle();
+        self.expire();
+        std::mem::take(&mut self.step)
+    }
+
+    /// When `handle` must be called next, and whose timer it is; always later than the last `handle`.
+    pub fn next_wakeup(&self) -> Option<(Mono, WakeFor)> {
+        let worker = self.timers.first().map(|(at, name)| (*at, WakeFor::Worker(name.clone())));
+        let hold = self
+            .holds
+            .iter()
+            .filter_map(|(id, hold)| hold.until.map(|until| (self.now.mono_at(until), WakeFor::Hold(*id))))
+            .min_by_key(|(at, _)| *at);
+        match (worker, hold) {
+            (Some(worker), Some(hold)) => Some(if hold.0 < worker.0 { hold } else { worker }),
+            (worker, hold) => worker.or(hold),
+        }
+    }
+
+    /// What others may see of an object; `None` if it is gone.
+    pub fn view(&self, id: &ObjectId) -> Option<View> {
+        match id {
+            ObjectId::Manager => Some(View::Manager(self.manager_view())),
+            ObjectId::Worker(name) => {
+                self.workers.get(name).map(|worker| View::Worker(worker.view(self.hold_of(name).is_some(), self.now)))
+            }
+            ObjectId::Incident(id) => self.incidents.get(*id).cloned().map(View::Incident),
+            ObjectId::Job(id) => self.jobs.get(id).cloned().map(View::Job),
+        }
+    }
+
+    /// Every object that exists now.
+    pub fn objects(&self) -> Vec<ObjectId> {
+        let workers = self.workers.keys().cloned().map(ObjectId::Worker);
+        let incidents = self.incidents.all().map(|incident| ObjectId::Incident(incident.id));
+        let jobs = self.jobs.keys().copied().map(ObjectId::Job);
+        std::iter::once(ObjectId::Manager).chain(workers).chain(incidents).chain(jobs).collect()
+    }
+
+    /// What must survive of one worker; `None` if it is not supervised any more.
+    pub fn saved_worker(&self, name: &WorkerName) -> Option<SavedWorker> {
+        self.workers.get(name).map(Worker::saved)
+    }
+
+    /// The holds that must survive.
+    pub fn saved_holds(&self) -> Vec<SavedHold> {
+        let lasting = self.holds.iter().filter(|(_, hold)| !hold.lock);
+        lasting
+            .map(|(id, hold)| SavedHold {
+                id: *id,
+                workers: hold.workers.clone(),
+                who: hold.who.clone(),
+                why: hold.why.clone(),
+                until: hold.until,
+            })
+            .collect()
+    }
+
+    /// The ids that the next incident and the next hold will get.
+    pub fn next_ids(&self) -> (u32, u32) {
+        (self.incidents.next_id(), self.next_hold)
+    }
+
+    /// Everything that must survive.
+    pub fn saved(&self) -> Saved {
+        let (next_incident, next_hold) = self.next_ids();
+        Saved {
+            clock: self.now,
+            same_boot: true,
+            workers: self.workers.values().map(Worker::saved).collect(),
+            holds: self.saved_holds(),
+            incidents: self.incidents.all().cloned().collect(),
+            next_incident,
+            next_hold,
+        }
+    }
+
+    /// What `policies` would change, without changing anything.
+    pub fn plan(&self, policies: &Policies) -> Vec<PlanRow> {
+        let mut rows: Vec<PlanRow> = self
+            .workers
+            .values()
+            .map(|worker| {
+                let unit = worker.name.to_string();
+                match policies.resolve(&worker.name, worker.own.as_ref()) {
+                    None => PlanRow { unit, change: Change::Remove, keys: Vec::new() },
+                    Some(policy) => {
+                        let keys = policy.differing_keys(&worker.policy);
+                        let change = if keys.is_empty() { Change::Unchanged } else { Change::Change };
+                        PlanRow { unit, change, keys }
+                    }
+                }
+            })
+            .collect();
+        let known: BTreeSet<_> = self.policies.layers.iter().flat_map(|layer| &layer.units).map(|p| &p.value).collect();
+        for pattern in policies.layers.iter().flat_map(|layer| &layer.units).map(|pattern| &pattern.value) {
+            let taken_up = pattern.exact().is_some_and(|name| self.workers.contains_key(&name));
+            if !known.contains(pattern) && !taken_up && !rows.iter().any(|row| row.unit == pattern.as_str()) {
+                rows.push(PlanRow { unit: pattern.to_string(), change: Change::Add, keys: Vec::new() });
+            }
+        }
+        rows
+    }
+
+    /// The layers that match no worker.
+    pub fn idle_layers(&self) -> Vec<String> {
+        let idle = self.policies.layers.iter().filter(|layer| {
+            !self.workers.keys().any(|name| layer.units.iter().any(|pattern| pattern.value.matches(name)))
+        });
+        idle.map(|layer| layer.file.clone()).collect()
+    }
+
+    /// Jobs that are not finished; the daemon waits for them when it stops.
+    pub fn flights(&self) -> usize {
+        self.flights.len()
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::ServiceManager { version } => self.systemd = version,
+            Event::Unit(name, facts) => self.observe(&name, Some(facts)),
+            Event::Gone(name) => self.observe(&name, None),
+            Event::Listed(interest, rows) => self.listed(&interest, rows),
+            Event::Beat(name, beat) => self.beat(&name, &beat),
+            Event::Request(id, caller, request) => {
+                let answer = self.request(&caller, request);
+                self.act(Action::Reply(id, answer));
+            }
+            Event::Done(id, outcome) => self.done(id, outcome),
+            Event::Policies(policies) => self.adopt_policies(policies),
+            Event::HostStopping => self.host_stopping = true,
+            Event::Wake => {}
+        }
+    }
+
+    fn expire(&mut self) {
+        let over: Vec<_> = self
+            .holds
+            .iter()
+            .filter(|(_, hold)| hold.until.is_some_and(|until| until <= self.now.wall))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.end_hold(id, "its time is over", None);
+        }
+        self.settle();
+        while let Some((at, name)) = self.timers.first().cloned()
+            && at <= self.now.mono
+        {
+            self.fire(&name);
+            self.settle();
+        }
+    }
+
+    fn fire(&mut self, name: &WorkerName) {
+        let held = self.hold_of(name).is_some();
+        let keep = self.policies.settings.keep_finished;
+        let Some(worker) = self.workers.get(name) else { return };
+        self.touched.insert(name.clone());
+        match worker.next_timer(held, keep) {
+            Some((_, Timer::Restart)) => self.restart_due(name),
+            Some((_, Timer::Verified)) => self.verified(name),
+            Some((_, Timer::Reset)) => self.healthy_again(name),
+            Some((_, Timer::Kill)) => self.grace_over(name),
+            Some((_, Timer::Forget)) => self.let_go(name),
+            None => {}
+        }
+    }
+
+    /// Brings phases, timers and the list of changes up to date with what was touched.
+    fn settle(&mut self) {
+        for name in std::mem::take(&mut self.touched) {
+            let hold = self.hold_of(&name).map(|(_, hold)| hold.describe());
+            let flight = self.workers.get(&name).and_then(|worker| worker.flight);
+            let flight = flight
+                .and_then(|id| self.flights.get(&id))
+                .map(|flight| if flight.purpose.starts_run() { "start" } else { "stop" });
+            let keep = self.policies.settings.keep_finished;
+            self.step.changes.insert(ObjectId::Worker(name.clone()));
+            let Some(worker) = self.workers.get_mut(&name) else { continue };
+            worker.judge(&Surroundings { now: self.now, hold: hold.as_deref(), flight });
+            let timer = worker.next_timer(hold.is_some(), keep).map(|(at, _)| at);
+            if timer != worker.armed {
+                if let Some(former) = worker.armed {
+                    self.timers.remove(&(former, name.clone()));
+                }
+                if let Some(at) = timer {
+                    self.timers.insert((at, name.clone()));
+                }
+                worker.armed = timer;
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.step.actions.push(action);
+    }
+
+    fn record(&mut self, kind: EntryKind, worker: Option<&WorkerName>, text: String) {
+        let about = worker.and_then(|name| self.workers.get(name));
+        let incident = about.and_then(|worker| worker.incident).and_then(|id| self.incidents.get(id));
+        let entry = Entry {
+            kind,
+            worker: worker.cloned(),
+            incident: incident.map(|incident| incident.id),
+            cause: incident.map(|incident| incident.cause),
+            confidence: incident.map(|incident| incident.confidence),
+            remedy: incident.and_then(|incident| incident.remedies.last()).map(|remedy| remedy.action),
+            attempt: about.map(|worker| worker.ledger.failures).filter(|attempt| *attempt > 0),
+            run: about.and_then(|worker| worker.run.invocation),
+            caller: None,
+            text,
+        };
+        self.act(Action::Record(entry));
+    }
+
+    fn record_by(&mut self, kind: EntryKind, worker: Option<&WorkerName>, caller: &Caller, text: String) {
+        self.record(kind, worker, text);
+        if let Some(Action::Record(entry)) = self.step.actions.last_mut() {
+            entry.caller = Some(caller.uid);
+        }
+    }
+
+    /// Takes off: gives the action an id and remembers what it is for.
+    fn fly(&mut self, worker: &WorkerName, purpose: Purpose, job: Option<JobId>) -> ActionId {
+        let id = ActionId(self.next_action);
+        self.next_action += 1;
+        self.flights.insert(id, Flight { worker: worker.clone(), purpose, job });
+        id
+    }
+
+    fn hold_of(&self, name: &WorkerName) -> Option<(HoldId, &Hold)> {
+        self.holds.iter().find(|(_, hold)| hold.workers.contains(name)).map(|(id, hold)| (*id, hold))
+    }
+
+    fn manager_view(&self) -> ManagerView {
+        ManagerView {
+            workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
+            incidents_open: self.incidents.open_count(),
+            holds: self
+                .holds
+                .iter()
+                .map(|(id, hold)| HoldView {
+                    id: *id,
+                    workers: hold.workers.clone(),
+                    who: hold.who.clone(),
+                    why: hold.why.clone(),
+                    until: hold.until.unwrap_or(Wall::NEVER),
+                })
+                .collect(),
+            dry_run: self.policies.settings.dry_run,
+        }
+    }
+
+    /// The units to follow: every exact name, every glob.
+    fn interest(&self) -> Interest {
+        let mut interest = Interest::default();
+        for pattern in self.policies.layers.iter().flat_map(|layer| &layer.units) {
+            match pattern.value.exact() {
+                Some(name) => interest.names.insert(name),
+                None => interest.globs.insert(pattern.value.clone()),
+            };
+        }
+        interest.names.extend(self.workers.values().filter(|worker| worker.own.is_some()).map(|w| w.name.clone()));
+        interest
+    }
+
+    fn watch(&mut self) {
+        let interest = self.interest();
+        self.act(Action::Watch(interest));
+    }
+}
+
+/// What the next timer is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WakeFor {
+    Worker(WorkerName),
+    Hold(HoldId),
+}
+
+impl Hold {
+    fn restore(saved: SavedHold) -> Hold {
+        Hold { workers: saved.workers, who: saved.who, why: saved.why, until: saved.until, lock: false }
+    }
+}

@@ -5,6 +5,7 @@
 
 use super::cause::Cause;
 use super::ids::{WorkerName, is_unit_character};
+use super::time::Span;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -76,6 +77,13 @@ macro_rules! policy_keys {
                 self.causes.extend(layer.causes.iter().map(|(cause, setting)| (*cause, setting.clone())));
             }
 
+            /// Every key, its value in the spelling of a policy file, and the line that set it.
+            pub fn rows(&self) -> Vec<(&'static str, String, String)> {
+                let mut rows = Vec::new();
+                $(rows.push(($key, self.$field.value.text(), self.$field.from.to_string()));)*
+                rows
+            }
+
             /// The keys whose value differs from that in `other`.
             pub fn differing_keys(&self, other: &Policy) -> Vec<&'static str> {
                 let mut keys = Vec::new();
@@ -107,13 +115,68 @@ policy_keys! {
     /// How many attempts are allowed in a sliding window.
     budget: Budget = Budget { attempts: 5, window: Duration::from_secs(3600) }, "restart.budget";
     /// Healthy for so long: the attempts are forgotten.
-    reset_after: Duration = Duration::from_secs(30), "restart.reset-after";
+    reset_after: Duration = Duration::from_secs(600), "restart.reset-after";
     /// Running for so long after a restart: the incident is closed as recovered.
-    verify: Duration = Duration::from_secs(30), "restart.verify";
+    verify: Duration = Duration::from_secs(120), "restart.verify";
     /// From SIGTERM to SIGKILL when watcherd stops the worker.
     grace: Duration = Duration::from_secs(10), "restart.grace";
     /// What happens when the budget is spent.
     on_exhausted: OnExhausted = OnExhausted::Quarantine, "restart.on-exhausted";
+}
+
+/// A value in the spelling of a policy file.
+pub trait Text {
+    fn text(&self) -> String;
+}
+
+impl Text for bool {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for Option<u64> {
+    fn text(&self) -> String {
+        self.map(|number| number.to_string()).unwrap_or_default()
+    }
+}
+
+impl Text for Duration {
+    fn text(&self) -> String {
+        Span(*self).to_string()
+    }
+}
+
+impl Text for BackOff {
+    fn text(&self) -> String {
+        format!("{}..{}", Span(self.first), Span(self.cap))
+    }
+}
+
+impl Text for Budget {
+    fn text(&self) -> String {
+        format!("{}/{}", self.attempts, Span(self.window))
+    }
+}
+
+impl Text for AfterSuccess {
+    fn text(&self) -> String {
+        match self {
+            AfterSuccess::Complete => "complete",
+            AfterSuccess::Restart => "restart",
+        }
+        .into()
+    }
+}
+
+impl Text for OnExhausted {
+    fn text(&self) -> String {
+        match self {
+            OnExhausted::Quarantine => "quarantine",
+            OnExhausted::Stop => "stop",
+        }
+        .into()
+    }
 }
 
 /// What a clean exit of a worker means.

@@ -1,314 +1,428 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Machines with a real systemd, for tests: Debian trees in systemd-nspawn with watcherd installed and not started.
+//! Machines for tests: a real systemd in a container, booted in about a second, gone at the end of the test.
 //!
-//! A machine vanishes with its value, after a panic and after SIGKILL too: tests/system/machine keeps it for as long as
-//! this process holds its standard input. Needs root.
+//! Each machine has an overlay on a shared root file system, a network of its own, and a cgroup tree of its own (without
+//! it, units of the same name in two machines would share a cgroup). watcherd and watcherctl are installed in it by
+//! `make install`.
 
-use std::ffi::OsStr;
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt;
+#![allow(dead_code, reason = "the benchmark and the tests use different parts")]
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
-/// So many machines run at once; more make each other slow.
-const MACHINES: u32 = 3;
-
-/// Enough for everything that does not wait on purpose, on a slow machine too.
-pub const SOON: Duration = Duration::from_secs(20);
-
-/// A release of Debian, and with it a version of systemd.
+/// A Debian release and with it a systemd release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
-    /// systemd 252, the oldest that is supported.
+    /// systemd 252
     Bookworm,
-    /// systemd 257.
+    /// systemd 257
     Trixie,
 }
 
-impl Suite {
-    pub const ALL: [Suite; 2] = [Suite::Bookworm, Suite::Trixie];
+pub const SUITES: [Suite; 2] = [Suite::Bookworm, Suite::Trixie];
 
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Suite::Bookworm => "bookworm",
-            Suite::Trixie => "trixie",
-        }
-    }
+/// Machines that run at once; each one keeps a core busy while it boots.
+const AT_ONCE: u32 = 3;
+const BOOT_DEADLINE: Duration = Duration::from_secs(60);
+/// Long enough for a machine that is busy with other things.
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// The root tree, made on first use: half a minute, and needs Debian's archive.
-    pub fn tree(self) -> PathBuf {
-        static TREES: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
-        TREES[self as usize]
-            .get_or_init(|| {
-                let path = stdout_of(Command::new(repository().join("tests/system/make-root")).arg(self.as_str()));
-                PathBuf::from(path.trim_end())
-            })
-            .clone()
-    }
-}
-
-/// Runs the test on a machine of each release, one after the other.
-pub fn on_each(test: impl Fn(&mut Machine)) {
-    for suite in Suite::ALL {
-        test(&mut Machine::boot(suite));
-    }
-}
-
-/// A running machine; dropping it ends it.
+/// A running machine.
 pub struct Machine {
     pub suite: Suite,
-    leader: u32,
-    keeper: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    name: String,
+    dir: TempDir,
+    cgroup: PathBuf,
+    nspawn: Child,
+    leader: Pid,
     _slot: Slot,
 }
 
 impl Machine {
-    /// Boots and waits until systemd has nothing left to start.
-    pub fn boot(suite: Suite) -> Machine {
-        Machine::boot_with(suite, &[], &[])
-    }
-
-    /// Lays more directories over the tree, the last one on top, and gives options to systemd-nspawn.
-    pub fn boot_with(suite: Suite, layers: &[&Path], options: &[&str]) -> Machine {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        assert!(nix::unistd::geteuid().is_root(), "tests against real systemd need root: sudo make test");
-        let (tree, installed) = (suite.tree(), installed());
-        let slot = Slot::take();
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("wd-{}-{number}-{}", std::process::id(), suite.as_str());
-        let mut keeper = Command::new(repository().join("tests/system/machine"))
-            .args([OsStr::new(&name), tree.as_os_str(), installed.as_os_str()])
-            .args(layers)
-            .arg("--")
-            .args(options)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tests/system/machine can be run");
-        let commands = keeper.stdin.take();
-        let answers = BufReader::new(keeper.stdout.take().expect("stdout is a pipe"));
-        let mut machine = Machine { suite, leader: 0, keeper, commands, answers, _slot: slot };
-        machine.wait_until_up();
+    /// Boots a machine in which watcherd is installed and running.
+    pub fn with_watcherd(suite: Suite) -> Machine {
+        let machine = Machine::boot(suite);
+        machine.ok(&["systemctl", "start", "watcherd"]);
         machine
     }
 
-    /// The host's process id of the machine's PID 1; another one after each boot.
-    pub fn leader(&self) -> u32 {
-        self.leader
+    /// Boots a machine in which watcherd is installed but not running.
+    pub fn boot(suite: Suite) -> Machine {
+        Machine::boot_with(suite, &[])
     }
 
-    /// A path inside the machine as the host sees it.
-    pub fn path(&self, inside: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root/{}", self.leader, inside.trim_start_matches('/')))
+    /// Boots a machine with more files in it.
+    pub fn boot_with(suite: Suite, files: &[(&str, &str)]) -> Machine {
+        assert!(geteuid().is_root(), "these tests boot containers: run them as root, with `make test`");
+        let slot = Slot::take();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("wd{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir().expect("a temporary directory");
+        for sub in ["upper", "work", "m"] {
+            fs::create_dir(dir.path().join(sub)).expect("a directory");
+        }
+        let root = dir.path().join("m");
+        let lower = format!("{}:{}", installed().display(), base(suite).display());
+        let options = format!(
+            "lowerdir={lower},upperdir={},workdir={}",
+            dir.path().join("upper").display(),
+            dir.path().join("work").display()
+        );
+        mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            .expect("an overlay can be mounted");
+        for (path, text) in files {
+            write_below(&root, path, text);
+        }
+        let cgroup = cgroups().join(&name);
+        fs::create_dir(&cgroup).expect("a cgroup");
+        let log = fs::File::create(dir.path().join("console.log")).expect("a log");
+        let mut command = Command::new("systemd-nspawn");
+        command
+            .args(["-q", "--register=no", "--keep-unit", "--private-network", "-b", "-M", &name, "-D"])
+            .arg(&root)
+            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log);
+        let procs = cgroup.join("cgroup.procs");
+        enter_cgroup(&mut command, procs);
+        let nspawn = command.spawn().expect("systemd-nspawn is installed");
+        let mut machine = Machine { suite, name, dir, cgroup, nspawn, leader: Pid::from_raw(0), _slot: slot };
+        machine.wait_until_booted();
+        machine
     }
 
-    /// The address of its system bus, for clients on the host that run as root.
-    pub fn bus_address(&self) -> String {
-        format!("unix:path=/proc/{}/root/run/dbus/system_bus_socket", self.leader)
+    fn wait_until_booted(&mut self) {
+        let parent = self.nspawn.id();
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        let leader = wait_for("the container's first process", BOOT_DEADLINE, || {
+            let text = fs::read_to_string(&children).ok()?;
+            let pid: i32 = text.split_whitespace().next()?.parse().ok()?;
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            (comm.trim() == "systemd").then_some(pid)
+        });
+        self.leader = Pid::from_raw(leader);
+        wait_for("the container to be up", BOOT_DEADLINE, || {
+            let output = self.command(&["systemctl", "is-system-running", "--wait"]).output().ok()?;
+            let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            matches!(state.as_str(), "running" | "degraded").then_some(())
+        });
     }
 
-    /// A command inside, as root, with nothing but PATH in its environment.
-    pub fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {
-        let mut command = Command::new(repository().join("tests/system/inside"));
-        command.arg(self.leader.to_string());
+    /// A command inside the machine, as root.
+    pub fn command(&self, argv: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        command.args(["-t", &self.leader.to_string(), "-a", "--", "env", "-i", path, "LANG=C.UTF-8", "HOME=/root"]);
         command.args(argv).stdin(Stdio::null());
         command
     }
 
-    /// The same for a user of the machine: `alice` and `bob` exist.
-    pub fn command_as<S: AsRef<OsStr>>(&self, user: &str, argv: &[S]) -> Command {
-        let uid = self.ok(&["id", "-u", user]);
-        let runtime = format!("XDG_RUNTIME_DIR=/run/user/{}", uid.trim_end());
-        let mut command = self.command(&["runuser", "-u", user, "--", "env", "-C"]);
-        command.args([&format!("/home/{user}"), &format!("HOME=/home/{user}"), &runtime]).args(argv);
-        command
+    /// Runs a command inside the machine.
+    pub fn run(&self, argv: &[&str]) -> Output {
+        self.command(argv).output().expect("nsenter can be run")
     }
 
-    /// Starts the user's service manager, as a login would.
-    pub fn start_user_manager(&self, user: &str) {
-        self.ok(&["loginctl", "enable-linger", user]);
-        let ready = || self.command_as(user, &["systemctl", "--user", "is-system-running"]).output().is_ok_and(is_up);
-        wait_until("the user's service manager is up", SOON, ready);
+    /// Runs a command that must succeed; returns what it printed.
+    #[track_caller]
+    pub fn ok(&self, argv: &[&str]) -> String {
+        let output = self.run(argv);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            panic!("{argv:?} failed with {}:\n{text}{errors}\n{}", output.status, self.story());
+        }
+        text
     }
 
-    pub fn run<S: AsRef<OsStr>>(&self, argv: &[S]) -> Output {
-        self.command(argv).output().expect("tests/system/inside can be run")
+    /// What watcherd has logged, for messages about a failed test.
+    pub fn story(&self) -> String {
+        let output = self.run(&["journalctl", "-b", "-n", "60", "--no-pager", "-o", "short-monotonic"]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs a command that must succeed; its standard output.
-    pub fn ok<S: AsRef<OsStr>>(&self, argv: &[S]) -> String {
-        stdout_of(&mut self.command(argv))
+    /// Waits until `condition` holds.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
+        match wait(DEADLINE, condition) {
+            Some(value) => value,
+            None => panic!("waited in vain for {what}\n{}", self.story()),
+        }
     }
 
-    /// Runs a shell script that must succeed; its standard output.
-    pub fn sh(&self, script: &str) -> String {
-        self.ok(&["bash", "-euc", script])
+    /// Waits until a property of a worker has this value.
+    #[track_caller]
+    pub fn until_property(&self, worker: &str, property: &str, value: &str) {
+        let mut last = String::new();
+        let found = wait(DEADLINE, || {
+            last = self.property(worker, property);
+            (last == value).then_some(())
+        });
+        assert!(found.is_some(), "waited in vain for {worker} {property}={value}, it is {last}\n{}", self.story());
     }
 
-    /// Starts a command that runs on; end it with its value.
-    pub fn spawn<S: AsRef<OsStr>>(&self, argv: &[S]) -> Child {
-        self.command(argv).stdout(Stdio::piped()).spawn().expect("tests/system/inside can be run")
+    /// A property of a worker, as busctl prints it without quotes; empty if there is no such worker.
+    pub fn property(&self, worker: &str, property: &str) -> String {
+        let path = worker_path(worker);
+        let argv = ["busctl", "get-property", "org.watcherd1", &path, "org.watcherd1.Worker", property];
+        let output = self.run(&argv);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = text.trim().split_once(' ').map_or("", |(_, value)| value);
+        value.trim_matches('"').to_owned()
     }
 
-    /// Writes a file with mode 0644, and the directories above it.
-    pub fn write(&self, inside: &str, text: &str) {
-        let path = self.path(inside);
-        std::fs::create_dir_all(path.parent().expect("a file has a directory")).expect("the directory can be made");
-        std::fs::write(&path, text).unwrap_or_else(|error| panic!("cannot write {inside}: {error}"));
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("the mode can be set");
+    /// Calls a method of the manager; returns what busctl prints.
+    pub fn call(&self, method: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut argv = vec!["busctl", "call", "org.watcherd1", "/org/watcherd1", "org.watcherd1.Manager", method];
+        argv.extend(arguments);
+        let output = self.run(&argv);
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        }
     }
 
-    /// Writes an executable file.
-    pub fn write_program(&self, inside: &str, text: &str) {
-        self.write(inside, text);
-        std::fs::set_permissions(self.path(inside), PermissionsExt::from_mode(0o755)).expect("the mode can be set");
+    /// The incidents of a worker, newest first.
+    pub fn incidents(&self, worker: &str) -> Vec<serde_json::Value> {
+        let filter = ["a{sv}", "1", "worker", "s", worker];
+        let mut argv = vec!["busctl", "--json=short", "call", "org.watcherd1", "/org/watcherd1"];
+        argv.extend(["org.watcherd1.Manager", "ListIncidents"]);
+        argv.extend(filter);
+        let text = self.ok(&argv);
+        let reply: serde_json::Value = serde_json::from_str(&text).expect("busctl prints JSON");
+        reply["data"][0].as_array().cloned().unwrap_or_default()
     }
 
-    pub fn read(&self, inside: &str) -> String {
-        std::fs::read_to_string(self.path(inside)).unwrap_or_else(|error| panic!("cannot read {inside}: {error}"))
+    /// A property of a unit as `systemctl show` prints it.
+    pub fn unit(&self, unit: &str, property: &str) -> String {
+        self.ok(&["systemctl", "show", unit, "-p", property, "--value"]).trim().to_owned()
     }
 
-    /// Writes a system unit and lets systemd read it.
-    pub fn unit(&self, name: &str, text: &str) {
+    /// Writes a file inside the machine.
+    pub fn write(&self, path: &str, text: &str) {
+        write_below(&self.root(), path, text);
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path.trim_start_matches('/'))).unwrap_or_default()
+    }
+
+    /// Writes a unit file and makes systemd read it.
+    pub fn write_unit(&self, name: &str, text: &str) {
         self.write(&format!("/etc/systemd/system/{name}"), text);
         self.ok(&["systemctl", "daemon-reload"]);
     }
 
-    /// Writes a policy below /etc/watcherd/workers.d.
-    pub fn policy(&self, file: &str, text: &str) {
-        self.write(&format!("/etc/watcherd/workers.d/{file}"), text);
+    /// The machine's root, seen from outside.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.leader))
     }
 
-    /// Enables watcherd and starts it; returns when it says that it is ready.
-    pub fn start_watcherd(&self) {
-        self.ok(&["systemctl", "enable", "--quiet", "--now", "watcherd.service"]);
+    /// The address of the system bus, seen from outside.
+    pub fn bus(&self) -> String {
+        format!("unix:path=/proc/{}/root/run/dbus/system_bus_socket", self.leader)
     }
 
-    /// Shuts down in order and boots again, with everything that was written.
-    pub fn reboot(&mut self) {
-        self.tell("reboot");
-        self.wait_until_up();
-    }
-
-    /// Kills everything at once, as if the power failed, and boots again.
-    pub fn crash(&mut self) {
-        self.tell("crash");
-        self.wait_until_up();
-    }
-
-    fn tell(&mut self, command: &str) {
-        let commands = self.commands.as_mut().expect("it is there until the drop");
-        writeln!(commands, "{command}").expect("the keeper reads");
-    }
-
-    fn wait_until_up(&mut self) {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the keeper answers");
-        let leader = line.strip_prefix("up ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-        self.leader = leader.unwrap_or_else(|| panic!("{} does not boot: its keeper said why", self.suite.as_str()));
-    }
-
-    /// The end of the journal, for the reader of a failed test.
-    fn last_words(&self) -> String {
-        let mut words = format!("\n== the journal of {} ends with ==\n", self.suite.as_str());
-        let output = self.command(&["journalctl", "-q", "--no-pager", "-n", "80", "-o", "short-monotonic"]).output();
-        match output {
-            Ok(output) => words.push_str(&String::from_utf8_lossy(&output.stdout)),
-            Err(error) => writeln!(words, "{error}").expect("a string takes everything"),
-        }
-        words
+    /// A process of the machine, as a pid that is valid outside.
+    pub fn outer_pid(&self, inner: u32) -> Option<Pid> {
+        let tasks = fs::read_dir("/proc").ok()?;
+        let ours = fs::read_link(format!("/proc/{}/ns/pid", self.leader)).ok()?;
+        tasks.flatten().find_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find(|line| line.starts_with("NSpid:"))?;
+            let last = line.split_whitespace().last()?;
+            (namespace == ours && last == inner.to_string()).then(|| Pid::from_raw(pid))
+        })
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.leader != 0 {
-            eprintln!("{}", self.last_words());
+        if self.leader.as_raw() > 0 {
+            kill(self.leader, Signal::SIGKILL).ok();
         }
-        self.commands = None;
-        // The keeper ends when its input does; if it cannot be waited for there is nobody left to tell.
-        let _ = self.keeper.wait();
+        self.nspawn.kill().ok();
+        self.nspawn.wait().ok();
+        clean_up(self.dir.path(), &self.cgroup);
     }
 }
 
-/// Waits for a condition; panics with `what` if it does not hold in time.
-pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+/// The object path of a worker.
+pub fn worker_path(worker: &str) -> String {
+    let escaped: String = worker
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            other => format!("_{other:02x}"),
+        })
+        .collect();
+    format!("/org/watcherd1/worker/{escaped}")
+}
+
+/// Unmounts and removes what a machine leaves.
+fn clean_up(dir: &Path, cgroup: &Path) {
+    umount2(&dir.join("m"), MntFlags::MNT_DETACH).ok();
+    fs::write(cgroup.join("cgroup.kill"), "1").ok();
+    wait(Duration::from_secs(5), || {
+        remove_cgroups(cgroup);
+        (!cgroup.exists()).then_some(())
+    });
+}
+
+fn remove_cgroups(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_cgroups(&entry.path());
     }
+    fs::remove_dir(dir).ok();
 }
 
-/// What `make install` puts in place, made once for this process from the programs under test.
-pub fn installed() -> PathBuf {
-    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    INSTALLED.get_or_init(install).clone()
+fn write_below(root: &Path, path: &str, text: &str) {
+    let path = root.join(path.trim_start_matches('/'));
+    fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+    fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
-fn install() -> PathBuf {
-    let places = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for entry in std::fs::read_dir(places).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix("install-"));
-        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            // Another process may be at it too.
-            let _ = std::fs::remove_dir_all(entry.path());
+/// Waits for a condition, looking every few milliseconds.
+pub fn wait<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(value) = condition() {
+            return Some(value);
         }
+        if Instant::now() >= end {
+            return None;
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
     }
-    let place = places.join(format!("install-{}", std::process::id()));
-    let binaries = Path::new(env!("CARGO_BIN_EXE_watcherd")).parent().expect("a file has a directory");
-    let mut make = Command::new("make");
-    make.current_dir(repository()).args(["--silent", "install", "PREFIX=/usr"]);
-    make.arg(format!("DESTDIR={}", place.display())).arg(format!("BINARIES={}", binaries.display()));
-    make.args(["SYSTEMUNITDIR=/usr/lib/systemd/system", "USERUNITDIR=/usr/lib/systemd/user"]);
-    stdout_of(&mut make);
-    place
 }
 
-fn repository() -> &'static Path {
+fn wait_for<T>(what: &str, deadline: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    wait(deadline, condition).unwrap_or_else(|| panic!("waited in vain for {what}"))
+}
+
+/// The root file system of a suite; made if it is missing.
+fn base(suite: Suite) -> PathBuf {
+    let name = match suite {
+        Suite::Bookworm => "bookworm",
+        Suite::Trixie => "trixie",
+    };
+    let script = source().join("tests/system/make-root");
+    let output = Command::new(script).arg(name).stderr(Stdio::inherit()).output().expect("make-root can be run");
+    assert!(output.status.success(), "no {name} root file system");
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// What `make install` makes, once per test process.
+fn installed() -> &'static Path {
+    static INSTALLED: OnceLock<TempDir> = OnceLock::new();
+    let dir = INSTALLED.get_or_init(|| {
+        sweep();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let profile = Path::new(env!("CARGO_BIN_EXE_watcherd")).parent().and_then(Path::file_name);
+        let profile = profile.and_then(|name| name.to_str()).expect("target/PROFILE/watcherd");
+        let output = Command::new("make")
+            .current_dir(source())
+            .args(["-s", "install", &format!("PROFILE={profile}"), &format!("DESTDIR={}", dir.path().display())])
+            .output()
+            .expect("make can be run");
+        assert!(output.status.success(), "make install failed: {}", String::from_utf8_lossy(&output.stderr));
+        // Debian's /lib is a link to /usr/lib; nothing may be installed beside it.
+        assert!(!dir.path().join("lib").exists());
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        dir
+    });
+    dir.path()
+}
+
+fn source() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn is_up(output: Output) -> bool {
-    matches!(output.stdout.trim_ascii(), b"running" | b"degraded")
+/// The place for cgroup trees of version 2.
+fn cgroups() -> &'static Path {
+    static CGROUPS: OnceLock<PathBuf> = OnceLock::new();
+    CGROUPS.get_or_init(|| {
+        let known = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
+        if let Some(path) = known.into_iter().find(|path| path.join("cgroup.controllers").exists()) {
+            return path;
+        }
+        let path = PathBuf::from("/run/watcherd-tests-cgroup2");
+        fs::create_dir_all(&path).expect("a directory");
+        mount(Some("cgroup2"), &path, Some("cgroup2"), MsFlags::empty(), None::<&str>).expect("cgroup2 can be mounted");
+        path
+    })
 }
 
-/// Runs a command that must succeed; its standard output.
-pub fn stdout_of(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{stdout}{stderr}", output.status);
-    stdout.into_owned()
+/// Removes what killed test runs have left: their machines, mounts and cgroups.
+fn sweep() {
+    let Ok(entries) = fs::read_dir(cgroups()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("wd").and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid.to_owned());
+        let Some(owner) = owner.filter(|pid| pid.chars().all(|c| c.is_ascii_digit())) else { continue };
+        if Path::new("/proc").join(&owner).exists() {
+            continue;
+        }
+        let left: Vec<_> = fs::read_dir(std::env::temp_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|dir| dir.file_name().to_string_lossy().starts_with(&format!("{name}-")))
+            .collect();
+        clean_up(left.first().map_or(Path::new("/nonexistent"), |dir| Box::leak(Box::new(dir.path()))), &entry.path());
+        for dir in left {
+            fs::remove_dir_all(dir.path()).ok();
+        }
+    }
 }
 
-/// Counts the machines that run.
+/// Moves the command into a cgroup before it is executed.
+#[expect(unsafe_code, reason = "only async-signal-safe calls are made between fork and exec: open, write, close")]
+fn enter_cgroup(command: &mut Command, procs: PathBuf) {
+    let path = std::ffi::CString::new(procs.into_os_string().into_encoded_bytes()).expect("no NUL in the path");
+    // SAFETY: the closure allocates nothing and calls only open(2), write(2) and close(2).
+    unsafe {
+        command.pre_exec(move || {
+            let file = nix::fcntl::open(path.as_c_str(), nix::fcntl::OFlag::O_WRONLY, nix::sys::stat::Mode::empty())?;
+            nix::unistd::write(&file, b"0")?;
+            Ok(())
+        });
+    }
+}
+
+/// One of the places for machines that run at once.
 struct Slot;
 
-static TAKEN: Mutex<u32> = Mutex::new(0);
-static FREED: Condvar = Condvar::new();
+static FREE: (Mutex<u32>, Condvar) = (Mutex::new(AT_ONCE), Condvar::new());
 
 impl Slot {
     fn take() -> Slot {
-        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = FREED.wait_while(taken, |taken| *taken >= MACHINES).unwrap_or_else(PoisonError::into_inner);
-        *taken += 1;
+        let mut free = FREE.0.lock().expect("no test panics while it holds the lock");
+        while *free == 0 {
+            free = FREE.1.wait(free).expect("no test panics while it holds the lock");
+        }
+        *free -= 1;
         Slot
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        FREED.notify_one();
+        if let Ok(mut free) = FREE.0.lock() {
+            *free += 1;
+            FREE.1.notify_one();
+        }
     }
 }
-
-#[path = "machine/tests.rs"]
-mod tests;

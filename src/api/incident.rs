@@ -1,0 +1,153 @@
+//! org.watcherd1.Incident: one failed run, its cause, and what was done about it.
+
+use super::board::Shown;
+use super::client::RemedyRow;
+use super::error::ApiError;
+use super::publish::Published;
+use super::{SharedDesk, arguments, path, usec};
+use crate::engine::event::Request;
+use crate::engine::view::IncidentView;
+use std::sync::Arc;
+use zbus::message::Header;
+use zbus::{Connection, OwnedObjectPath};
+
+pub struct Incident {
+    desk: SharedDesk,
+    shown: Shown<IncidentView>,
+}
+
+impl Published for Incident {
+    type View = IncidentView;
+
+    fn new(desk: SharedDesk, shown: Shown<IncidentView>) -> Incident {
+        Incident { desk, shown }
+    }
+
+    fn path(view: &IncidentView) -> OwnedObjectPath {
+        path::incident(view.id)
+    }
+}
+
+impl Incident {
+    fn view(&self) -> Arc<IncidentView> {
+        self.shown.view()
+    }
+}
+
+#[zbus::interface(name = "org.watcherd1.Incident")]
+impl Incident {
+    /// Closes the incident by hand. No flags are defined.
+    async fn close(
+        &self,
+        why: String,
+        flags: u64,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), ApiError> {
+        arguments::flags(flags, 0)?;
+        let why = arguments::text("the reason", why)?;
+        let view = self.view();
+        let caller = self.desk.guard.admit(connection, &header, std::slice::from_ref(&view.worker)).await?;
+        self.desk.ask(caller, Request::CloseIncident { incident: view.id, why }).await.map(drop)
+    }
+
+    /// Counts up for ever.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn id(&self) -> u32 {
+        self.view().id.0
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn worker(&self) -> String {
+        self.view().worker.to_string()
+    }
+
+    /// The InvocationID of the failed run in hexadecimal digits; empty if unknown.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn run(&self) -> String {
+        self.view().run.map(|run| run.to_string()).unwrap_or_default()
+    }
+
+    #[zbus(property)]
+    fn cause(&self) -> &'static str {
+        self.view().cause.as_str()
+    }
+
+    /// 0.0 to 1.0.
+    #[zbus(property)]
+    fn confidence(&self) -> f64 {
+        f64::from(self.view().confidence) / 100.0
+    }
+
+    /// The facts that prove the cause, strongest first.
+    #[zbus(property)]
+    fn because(&self) -> Vec<String> {
+        self.view().because.clone()
+    }
+
+    /// What only followed from it.
+    #[zbus(property)]
+    fn cascade(&self) -> Vec<String> {
+        self.view().cascade.clone()
+    }
+
+    /// When the run failed. All times are µs since 1970, 0 for never.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn opened(&self) -> u64 {
+        usec(self.view().opened)
+    }
+
+    /// When watcherd knew.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn detected(&self) -> u64 {
+        usec(self.view().detected)
+    }
+
+    /// When it was decided what to do.
+    #[zbus(property)]
+    fn decided(&self) -> u64 {
+        usec(self.view().decided)
+    }
+
+    /// When the next run started.
+    #[zbus(property)]
+    fn started(&self) -> u64 {
+        usec(self.view().started)
+    }
+
+    /// When that run counted as healthy.
+    #[zbus(property)]
+    fn recovered(&self) -> u64 {
+        usec(self.view().recovered)
+    }
+
+    #[zbus(property)]
+    fn closed(&self) -> u64 {
+        usec(self.view().closed)
+    }
+
+    /// `open`, `recovering`, `verifying` or `closed`.
+    #[zbus(property)]
+    fn state(&self) -> &'static str {
+        self.view().state.as_str()
+    }
+
+    /// How it ended: `recovered`, `failed-again`, `quarantined`, `stopped` and others; empty until it is closed.
+    #[zbus(property)]
+    fn result(&self) -> &'static str {
+        self.view().result.as_str()
+    }
+
+    /// Action, when (µs since 1970), the policy line that chose it, outcome.
+    #[zbus(property)]
+    fn remedies(&self) -> Vec<RemedyRow> {
+        let view = self.view();
+        view.remedies.iter().map(|r| (r.action.to_owned(), usec(r.at), r.by.clone(), r.outcome.clone())).collect()
+    }
+
+    /// One sentence for people.
+    #[zbus(property)]
+    fn text(&self) -> String {
+        self.view().text.clone()
+    }
+}

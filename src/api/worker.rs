@@ -1,0 +1,236 @@
+//! org.watcherd1.Worker: one supervised unit.
+
+use super::board::Shown;
+use super::client::Dict;
+use super::error::ApiError;
+use super::publish::Published;
+use super::{Call, SharedDesk, arguments, micros, path, usec, usec_mono};
+use crate::engine::event::Request;
+use crate::engine::view::WorkerView;
+use std::sync::Arc;
+use zbus::message::Header;
+use zbus::{Connection, OwnedObjectPath};
+
+pub struct Worker {
+    desk: SharedDesk,
+    shown: Shown<WorkerView>,
+}
+
+impl Published for Worker {
+    type View = WorkerView;
+
+    const QUIET: &[&str] = &["Rate", "EtaUSec", "DowntimeUSec"];
+    const INVALIDATED: &[&str] = &["Policy"];
+
+    fn new(desk: SharedDesk, shown: Shown<WorkerView>) -> Worker {
+        Worker { desk, shown }
+    }
+
+    fn path(view: &WorkerView) -> OwnedObjectPath {
+        path::worker(&view.name)
+    }
+}
+
+impl Worker {
+    fn view(&self) -> Arc<WorkerView> {
+        self.shown.view()
+    }
+}
+
+#[zbus::interface(name = "org.watcherd1.Worker")]
+impl Worker {
+    /// Reports progress. The caller must be a process of the worker's own unit. Values: `total` t.
+    async fn beat(
+        &self,
+        count: u64,
+        values: Dict,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), ApiError> {
+        let beat = arguments::beat(count, values)?;
+        let worker = self.view().name.clone();
+        self.desk.guard.admit_own_unit(connection, &header, &worker).await?;
+        self.desk.send(Call::Beat { worker, beat })
+    }
+
+    /// Lifts the quarantine, so that the worker may be started again.
+    async fn reset_quarantine(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), ApiError> {
+        let worker = self.view().name.clone();
+        let caller = self.desk.guard.admit(connection, &header, std::slice::from_ref(&worker)).await?;
+        self.desk.ask(caller, Request::ResetQuarantine(worker)).await.map(drop)
+    }
+
+    /// Stops the worker and makes no further attempt until somebody lifts the quarantine.
+    async fn quarantine(
+        &self,
+        why: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), ApiError> {
+        let why = arguments::text("the reason", why)?;
+        let worker = self.view().name.clone();
+        let caller = self.desk.guard.admit(connection, &header, std::slice::from_ref(&worker)).await?;
+        self.desk.ask(caller, Request::Quarantine { worker, why }).await.map(drop)
+    }
+
+    /// The unit's name, with its node in front where it has one.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn unit(&self) -> String {
+        self.view().name.to_string()
+    }
+
+    /// The pool that the worker belongs to; empty if it is in none.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn pool(&self) -> &'static str {
+        ""
+    }
+
+    /// Where the worker comes from: `policy`, `adopted` or `run`.
+    #[zbus(property)]
+    fn origin(&self) -> &'static str {
+        self.view().origin
+    }
+
+    /// `inactive`, `queued`, `starting`, `warming`, `working`, `idle`, `stalled`, `failed`, `recovering`, `verifying`,
+    /// `held`, `paused`, `quarantined` or `completed`. More may come: treat an unknown one as "other".
+    #[zbus(property)]
+    fn phase(&self) -> &'static str {
+        self.view().phase.as_str()
+    }
+
+    /// Why it is in this phase, for people; may be empty.
+    #[zbus(property)]
+    fn phase_reason(&self) -> String {
+        self.view().reason.clone()
+    }
+
+    /// Since when it is in this phase, in µs since 1970.
+    #[zbus(property)]
+    fn phase_timestamp(&self) -> u64 {
+        usec(self.view().since)
+    }
+
+    /// The cause of the most recent failed run; empty if there is none.
+    #[zbus(property)]
+    fn cause(&self) -> &'static str {
+        self.view().cause.map_or("", |cause| cause.as_str())
+    }
+
+    /// The open incident; `/` if there is none.
+    #[zbus(property)]
+    fn incident(&self) -> OwnedObjectPath {
+        self.view().incident.map_or_else(path::none, path::incident)
+    }
+
+    /// 0 if no process runs.
+    #[zbus(property, name = "MainPID")]
+    fn main_pid(&self) -> u32 {
+        self.view().main_pid
+    }
+
+    /// systemd's identifier of the current or last run: 16 bytes, or none.
+    #[zbus(property, name = "InvocationID")]
+    fn invocation_id(&self) -> Vec<u8> {
+        self.view().invocation.map(|id| id.0.to_vec()).unwrap_or_default()
+    }
+
+    #[zbus(property)]
+    fn progress_value(&self) -> u64 {
+        self.view().progress.as_ref().map_or(0, |progress| progress.value)
+    }
+
+    /// 0 if unknown.
+    #[zbus(property)]
+    fn progress_total(&self) -> u64 {
+        self.view().progress.as_ref().map_or(0, |progress| progress.total)
+    }
+
+    /// When the value last moved, in µs since 1970; 0 if it never did.
+    #[zbus(property)]
+    fn progress_timestamp(&self) -> u64 {
+        self.view().progress.as_ref().map_or(0, |progress| usec(progress.at))
+    }
+
+    /// The same on CLOCK_MONOTONIC.
+    #[zbus(property)]
+    fn progress_timestamp_monotonic(&self) -> u64 {
+        self.view().progress.as_ref().map_or(0, |progress| usec_mono(progress.at_mono))
+    }
+
+    /// Progress per second; 0 if unknown.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn rate(&self) -> f64 {
+        self.view().progress.as_ref().map_or(0.0, |progress| progress.rate)
+    }
+
+    /// The time left at this rate; 0 if unknown.
+    #[zbus(property(emits_changed_signal = "false"), name = "EtaUSec")]
+    fn eta_usec(&self) -> u64 {
+        self.view().progress.as_ref().map_or(0, |progress| micros(progress.time_left))
+    }
+
+    /// Attempts since the worker was last healthy.
+    #[zbus(property)]
+    fn attempts(&self) -> u32 {
+        self.view().attempts
+    }
+
+    /// Attempts that the budget still allows in its window.
+    #[zbus(property)]
+    fn budget_left(&self) -> u32 {
+        self.view().budget_left
+    }
+
+    /// What happens next by itself: `restart`, `close-incident`, `kill`; empty if nothing is planned.
+    #[zbus(property)]
+    fn next_action(&self) -> &'static str {
+        self.view().next_action
+    }
+
+    /// When that happens, in µs since 1970; 0 if nothing is planned.
+    #[zbus(property)]
+    fn next_action_timestamp(&self) -> u64 {
+        usec(self.view().next_action_at)
+    }
+
+    /// The same on CLOCK_MONOTONIC.
+    #[zbus(property)]
+    fn next_action_timestamp_monotonic(&self) -> u64 {
+        usec_mono(self.view().next_action_at_mono)
+    }
+
+    /// Whether a hold keeps watcherd from touching it.
+    #[zbus(property)]
+    fn held(&self) -> bool {
+        self.view().held
+    }
+
+    /// Whether it should be running: false once a person stopped it or its work is done.
+    #[zbus(property)]
+    fn intended_up(&self) -> bool {
+        self.view().intended_up
+    }
+
+    /// Runs seen since the worker is supervised.
+    #[zbus(property, name = "NRuns")]
+    fn n_runs(&self) -> u64 {
+        self.view().runs
+    }
+
+    /// Time spent failed, from the end of a run to the next start.
+    #[zbus(property(emits_changed_signal = "false"), name = "DowntimeUSec")]
+    fn downtime_usec(&self) -> u64 {
+        micros(self.view().downtime)
+    }
+
+    /// The settings in force: key, value and the line that set it.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    fn policy(&self) -> Vec<(String, String, String)> {
+        let view = self.view();
+        view.policy.iter().map(|(key, value, from)| ((*key).to_owned(), value.clone(), from.clone())).collect()
+    }
+}

@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The loop: one event after the other through the engine, then save, perform, publish.
+
+use super::configuration::{self, Configuration};
+use super::options::{Options, Scope};
+use super::perform::Performer;
+use super::ready::{self, Ready};
+use super::save::Saver;
+use super::signals::{Signal, Signals};
+use super::{Stop, clock, log, status};
+use crate::api::error::ApiError;
+use crate::api::guard::Mode;
+use crate::api::publish::{Extras, Publication, Publisher};
+use crate::api::{About, CALLS_MAX, Call, PlanRow};
+use crate::engine::action::{Action, Entry, EntryKind, Step};
+use crate::engine::event::{Caller, Event, Request};
+use crate::engine::view::IncidentView;
+use crate::engine::Engine;
+use crate::store;
+use crate::systemd::jobs::Jobs;
+use crate::systemd::watch::{self, WatchError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval, sleep_until, timeout, timeout_at};
+use zbus::Connection;
+use zbus::fdo::{RequestNameFlags, RequestNameReply};
+
+/// Events that are applied before their consequences are carried out together.
+const DRAIN: usize = 64;
+/// Events that may wait.
+const EVENTS_MAX: usize = 4096;
+/// Publications that may wait.
+const PUBLICATIONS_MAX: usize = 1024;
+/// systemd must have answered the first listing by then.
+const LISTING_DEADLINE: Duration = Duration::from_secs(60);
+/// Running changes may take so long when we stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// After this, writing is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(5);
+const PRUNE_EVERY: Duration = Duration::from_secs(86_400);
+
+/// Everything that the loop owns.
+struct Daemon {
+    scope: Scope,
+    engine: Engine,
+    performer: Performer,
+    saver: Saver,
+    configuration: Configuration,
+    logger: log::Logger,
+    ready: Ready,
+    /// Why state cannot be saved.
+    store_trouble: Option<String>,
+    /// What the manager showed last.
+    extras: Extras,
+}
+
+/// Runs until it is told to stop, or cannot go on.
+pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
+    let mut signals = Signals::new()?;
+    let scope = options.scope();
+    let connection = connect(&options).await?;
+    let jobs = Jobs::connect(&options.address()).await.map_err(|error| Stop::NoBus(Box::new(error)))?;
+    let configuration = Configuration::read(scope, options.root.clone(), clock::now().wall);
+    let (saver, saved) = open_store(&options)?;
+    let (engine, first) = Engine::new(configuration.policies(), Some(saved), clock::seed(), clock::now());
+    let (interest, interest_changes) = tokio::sync::watch::channel(Default::default());
+    let performer = Performer::new(scope, jobs.clone(), interest);
+    let extras = Extras::default();
+    let ready = Ready::default();
+    let about = about(&logger, options.log_level);
+    let mut daemon =
+        Daemon { scope, engine, performer, saver, configuration, logger, ready, store_trouble: None, extras };
+    daemon.report_configuration();
+
+    let (calls_in, mut calls) = mpsc::channel(CALLS_MAX);
+    let mode = match scope {
+        Scope::System => Mode::System,
+        Scope::User => Mode::User { uid: nix::unistd::geteuid().as_raw() },
+    };
+    let mut publisher = Publisher::new(&connection, about, mode, calls_in);
+    publisher.export_root().await.map_err(Stop::Bus)?;
+
+    let (events_in, mut events) = mpsc::channel(EVENTS_MAX);
+    let version = jobs.version().await;
+    // The first listing needs the interest, which the first step announces.
+    let publication = daemon.carry_out(first);
+    publisher.publish(publication).await.map_err(Stop::Bus)?;
+    let step = daemon.engine.handle(clock::now(), Event::ServiceManager { version });
+    let publication = daemon.carry_out(step);
+    publisher.publish(publication).await.map_err(Stop::Bus)?;
+    let address = options.address();
+    let mut watching =
+        tokio::spawn(async move { watch::follow(&address, jobs, interest_changes, events_in).await });
+    daemon.first_listing(&mut events, &mut watching, &mut publisher).await?;
+
+    take_name(&connection).await?;
+    let (publications, queue) = mpsc::channel(PUBLICATIONS_MAX);
+    let mut publishing = tokio::spawn(publisher.run(queue));
+    daemon.ready.ready(&status::line(&daemon.engine, &daemon.extras.degraded));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "watcherd is ready");
+
+    let mut alive = Liveness::new(&connection);
+    let mut prune = interval(PRUNE_EVERY);
+    let mut status_due: Option<Instant> = None;
+    loop {
+        let wake = daemon.next_wakeup();
+        let retry = daemon.saver.is_behind().then(|| Instant::now() + SAVE_AGAIN);
+        let step = tokio::select! {
+            biased;
+            signal = signals.next() => match signal {
+                Signal::Stop => break,
+                Signal::Reload => {
+                    daemon.reload(false, None, &publications).await?;
+                    continue;
+                }
+            },
+            Some(event) = events.recv() => daemon.drain(event, &mut events),
+            event = daemon.performer.ended() => daemon.engine.handle(clock::now(), event),
+            Some(call) = calls.recv() => match daemon.call(call, &publications).await? {
+                Some(step) => step,
+                None => continue,
+            },
+            () = sleep_until_maybe(wake) => daemon.engine.handle(clock::now(), Event::Wake),
+            () = sleep_until_maybe(retry) => Step::default(),
+            () = alive.tick() => continue,
+            () = sleep_until_maybe(status_due) => {
+                status_due = None;
+                daemon.ready.status(&status::line(&daemon.engine, &daemon.extras.degraded));
+                continue;
+            }
+            _ = prune.tick() => {
+                daemon.prune();
+                continue;
+            }
+            ended = &mut watching => return Err(watch_ended(ended)),
+            ended = &mut publishing => return Err(publisher_ended(ended)),
+        };
+        if !step.changes.is_empty() && status_due.is_none() {
+            status_due = Some(Instant::now() + Duration::from_secs(1));
+        }
+        daemon.carry_out_and_publish(step, &publications).await?;
+    }
+    daemon.ready.stopping("Waiting for running changes to end");
+    drop(calls);
+    daemon.stop(&mut signals, &publications).await?;
+    drop(publications);
+    // A publisher that hangs must not keep us from going.
+    let _ = timeout(Duration::from_secs(1), publishing).await;
+    // The name goes with the connection; what matters is saved.
+    let _ = connection.release_name(crate::api::client::BUS_NAME).await;
+    tracing::info!("watcherd stops; the workers go on");
+    Ok(())
+}
+
+async fn connect(options: &Options) -> Result<Connection, Stop> {
+    let builder = match (&options.address, options.scope()) {
+        (Some(address), _) => zbus::connection::Builder::address(address.as_str()),
+        (None, Scope::System) => zbus::connection::Builder::system(),
+        (None, Scope::User) => zbus::connection::Builder::session(),
+    };
+    builder.build().await.map_err(|error| Stop::NoBus(Box::new(error)))
+}
+
+fn open_store(options: &Options) -> Result<(Saver, crate::engine::saved::Saved), Stop> {
+    let boot_id = clock::boot_id();
+    let (store, notes) = store::Store::open(&options.state_directory()).map_err(Stop::Store)?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    let read_layer = |pairs: &[(String, String)]| configuration::own_layer(pairs, "stored policy");
+    let (saved, notes) = store.load(read_layer, &boot_id).map_err(Stop::Store)?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    let saver = Saver::new(store, boot_id, &saved);
+    Ok((saver, saved))
+}
+
+fn about(logger: &log::Logger, level: crate::api::LogLevel) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").into(),
+        features: ["restart", "incidents", "holds", "pause", "run", "adopt"].map(String::from).into(),
+        log_target: logger.target.into(),
+        log_level: level,
+    }
+}
+
+/// Takes the bus name; a second daemon must not share it.
+async fn take_name(connection: &Connection) -> Result<(), Stop> {
+    let name = crate::api::client::BUS_NAME;
+    let flags = RequestNameFlags::DO_NOT_QUEUE;
+    match connection.request_name_with_flags(name, flags).await {
+        Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => Ok(()),
+        Ok(_) | Err(zbus::Error::NameTaken) => Err(Stop::NameTaken),
+        Err(error) => Err(Stop::Bus(error)),
+    }
+}
+
+impl Daemon {
+    /// Feeds the engine until systemd has told everything, so that the first thing that callers see is complete.
+    async fn first_listing(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        watching: &mut JoinHandle<Result<(), WatchError>>,
+        publisher: &mut Publisher,
+    ) -> Result<(), Stop> {
+        let deadline = Instant::now() + LISTING_DEADLINE;
+        loop {
+            let event = tokio::select! {
+                event = timeout_at(deadline, events.recv()) => match event {
+                    Ok(Some(event)) => event,
+                    Ok(None) => return Err(watch_ended(watching.await)),
+                    Err(_) => return Err(Stop::NoListing(LISTING_DEADLINE)),
+                },
+                ended = &mut *watching => return Err(watch_ended(ended)),
+            };
+            let listed = matches!(event, Event::Listed(..));
+            let step = self.engine.handle(clock::now(), event);
+            let publication = self.carry_out(step);
+            publisher.publish(publication).await.map_err(Stop::Bus)?;
+            if listed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Applies an event and those that wait behind it, so that their consequences are carried out together.
+    fn drain(&mut self, first: Event, events: &mut mpsc::Receiver<Event>) -> Step {
+        let mut step = self.handle(first);
+        for _ in 0..DRAIN {
+            let Ok(event) = events.try_recv() else { break };
+            let next = self.handle(event);
+            step.actions.extend(next.actions);
+            step.changes.extend(next.changes);
+        }
+        step
+    }
+
+    fn handle(&mut self, event: Event) -> Step {
+        tracing::debug!(event = ?event, "event");
+        self.engine.handle(clock::now(), event)
+    }
+
+    /// Saves, then begins the actions; returns what is to be shown.
+    fn carry_out(&mut self, step: Step) -> Publication {
+        self.save(&step);
+        let replies = self.performer.perform(step.actions);
+        let changes = step.changes.into_iter().map(|id| {
+            let view = self.engine.view(&id);
+            (id, view)
+        });
+        Publication { changes: changes.collect(), extras: self.fresh_extras(), replies }
+    }
+
+    async fn carry_out_and_publish(
+        &mut self,
+        step: Step,
+        publications: &mpsc::Sender<Publication>,
+    ) -> Result<(), Stop> {
+        let publication = self.carry_out(step);
+        publications.send(publication).await.map_err(|_| Stop::PublisherGone)
+    }
+
+    fn save(&mut self, step: &Step) {
+        let saved = self.saver.save(&self.engine, &step.changes);
+        match (saved, &self.store_trouble) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => {
+                self.store_trouble = None;
+                self.tell(EntryKind::StoreWorksAgain, "state can be saved again; nothing was lost".into());
+            }
+            (Err(error), trouble) => {
+                let text = format!("state cannot be saved: {}", super::chain(&error));
+                if trouble.is_none() {
+                    self.tell(EntryKind::StoreFailed, text.clone());
+                }
+                self.store_trouble = Some(text);
+            }
+        }
+    }
+
+    /// What is to be shown beside the engine's view, if it is news.
+    fn fresh_extras(&mut self) -> Option<Extras> {
+        let mut degraded = self.configuration.degraded();
+        degraded.extend(self.store_trouble.clone());
+        let extras = Extras { degraded, configured: self.configuration.read };
+        if extras == self.extras {
+            return None;
+        }
+        self.extras = extras.clone();
+        Some(extras)
+    }
+
+    fn tell(&self, kind: EntryKind, text: String) {
+        let entry = Entry {
+            kind,
+            worker: None,
+            incident: None,
+            cause: None,
+            confidence: None,
+            remedy: None,
+            attempt: None,
+            run: None,
+            caller: None,
+            text,
+        };
+        log::record(&entry, self.scope);
+    }
+
+    fn next_wakeup(&self) -> Option<Instant> {
+        self.engine.next_wakeup().map(|(at, _)| clock::instant(at))
+    }
+
+    /// Deals with what an object asks; `None` if the engine has no part in it.
+    async fn call(&mut self, call: Call, publications: &mpsc::Sender<Publication>) -> Result<Option<Step>, Stop> {
+        match call {
+            Call::Ask { caller, request, answer } => {
+                let id = self.performer.expect(answer);
+                return Ok(Some(self.handle(Event::Request(id, caller, *request))));
+            }
+            Call::Run { caller, name, definition, policy_pairs, answer } => {
+                let checked = crate::systemd::transient::check(&definition).map_err(ApiError::InvalidArgs);
+                let policy = configuration::own_layer(&policy_pairs, "watcherctl run").map_err(ApiError::InvalidPolicy);
+                match checked.and(policy) {
+                    Ok(policy) => {
+                        let id = self.performer.expect(answer);
+                        let request = Request::Run { name, definition, policy };
+                        return Ok(Some(self.handle(Event::Request(id, caller, request))));
+                    }
+                    Err(error) => answer.fail(error),
+                }
+            }
+            Call::Adopt { caller, unit, policy_pairs, answer } => {
+                match configuration::own_layer(&policy_pairs, "watcherctl adopt") {
+                    Ok(policy) => {
+                        let id = self.performer.expect(answer);
+                        let request = Request::Adopt { unit, policy };
+                        return Ok(Some(self.handle(Event::Request(id, caller, request))));
+                    }
+                    Err(text) => answer.fail(ApiError::InvalidPolicy(text)),
+                }
+            }
+            Call::Incidents { filter, answer } => {
+                let found = self.incidents(&filter);
+                // A caller that has left does not need its answer.
+                let _ = answer.send(found);
+            }
+            Call::Reload { dry_run, caller, answer } => {
+                let rows = self.reload(dry_run, Some(caller), publications).await?;
+                let _ = answer.send(Ok(rows));
+            }
+            Call::Beat { worker, beat } => return Ok(Some(self.handle(Event::Beat(worker, beat)))),
+            Call::LogLevel(level) => self.logger.set_level(level),
+        }
+        Ok(None)
+    }
+
+    fn incidents(&self, filter: &crate::api::IncidentFilter) -> Result<Vec<IncidentView>, String> {
+        let filter = store::Filter {
+            worker_glob: filter.worker.as_ref().map(|pattern| pattern.as_str().to_owned()),
+            cause: filter.cause,
+            since: filter.since,
+            open: filter.open,
+            id: filter.id,
+            limit: filter.limit,
+        };
+        self.saver.store().incidents(&filter).map_err(|error| super::chain(&error))
+    }
+
+    /// Reads the configuration anew and puts it in force, unless it is only to be looked at.
+    async fn reload(
+        &mut self,
+        dry_run: bool,
+        caller: Option<Caller>,
+        publications: &mpsc::Sender<Publication>,
+    ) -> Result<Vec<PlanRow>, Stop> {
+        let now = clock::now();
+        let fresh = self.configuration.fresh(now.wall);
+        let rows = configuration::plan(&self.engine, &fresh);
+        if dry_run {
+            return Ok(rows);
+        }
+        self.ready.reloading();
+        let policies = fresh.policies();
+        self.configuration = fresh;
+        let step = self.handle(Event::Policies(policies));
+        self.carry_out_and_publish(step, publications).await?;
+        self.report_configuration();
+        if let Some(caller) = caller {
+            tracing::debug!(caller = caller.uid, "reload was asked for");
+        }
+        self.ready.reloaded();
+        Ok(rows)
+    }
+
+    /// Tells the journal what the configuration is and what is wrong with it.
+    fn report_configuration(&self) {
+        for complaint in self.configuration.complaints() {
+            match complaint.severity {
+                crate::config::Severity::Error => {
+                    self.tell(EntryKind::ConfigurationRejected, complaint.to_string());
+                }
+                crate::config::Severity::Warning => tracing::warn!("{complaint}"),
+            }
+        }
+        let files = self.configuration.policies().layers.len();
+        self.tell(EntryKind::ConfigurationLoaded, format!("the configuration has {files} policies for workers"));
+    }
+
+    fn prune(&mut self) {
+        let keep = self.configuration.policies().settings.keep_incidents;
+        let now = clock::now();
+        let limit = now.wall_at(now.mono - keep);
+        if let Err(error) = self.saver.store_mut().prune(limit) {
+            tracing::warn!("old incidents cannot be dropped: {}", super::chain(&error));
+        }
+    }
+
+    /// Lets running changes end; workers are never stopped because we stop.
+    ///
+    /// What follows from them is saved but not begun: the next daemon goes on with it.
+    async fn stop(
+        &mut self,
+        signals: &mut Signals,
+        publications: &mpsc::Sender<Publication>,
+    ) -> Result<(), Stop> {
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while self.performer.under_way() > 0 {
+            let event = tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Stop => return Err(Stop::Impatient),
+                    Signal::Reload => continue,
+                },
+                event = self.performer.ended() => event,
+                () = sleep_until(deadline) => break,
+            };
+            let mut step = self.handle(event);
+            step.actions.retain(|action| matches!(action, Action::Record(_) | Action::Reply(..)));
+            self.carry_out_and_publish(step, publications).await?;
+        }
+        if self.saver.is_behind() {
+            self.save(&Step::default());
+        }
+        Ok(())
+    }
+}
+
+/// Answers the service manager's watchdog, but only while the bus answers us.
+struct Liveness {
+    connection: Connection,
+    interval: Option<tokio::time::Interval>,
+    ready: Ready,
+}
+
+impl Liveness {
+    fn new(connection: &Connection) -> Liveness {
+        Liveness {
+            connection: connection.clone(),
+            interval: ready::watchdog_interval().map(interval),
+            ready: Ready::default(),
+        }
+    }
+
+    /// Waits for the next time to say that we are alive, and says it if the bus still answers.
+    async fn tick(&mut self) {
+        let Some(interval) = &mut self.interval else { return std::future::pending().await };
+        interval.tick().await;
+        if bus_answers(&self.connection, interval.period()).await {
+            self.ready.alive();
+        } else {
+            tracing::error!("the bus does not answer");
+        }
+    }
+}
+
+/// Asks the bus itself, never PID 1.
+async fn bus_answers(connection: &Connection, within: Duration) -> bool {
+    let bus = "org.freedesktop.DBus";
+    let asked = connection.call_method(Some(bus), "/org/freedesktop/DBus", Some(bus), "GetId", &());
+    matches!(timeout(within, asked).await, Ok(Ok(_)))
+}
+
+async fn sleep_until_maybe(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn watch_ended(ended: Result<Result<(), WatchError>, tokio::task::JoinError>) -> Stop {
+    match ended {
+        Ok(Ok(())) => Stop::PublisherGone,
+        Ok(Err(error)) => Stop::Watch(error),
+        Err(error) => Stop::Broken(error),
+    }
+}
+
+fn publisher_ended(ended: Result<zbus::Result<()>, tokio::task::JoinError>) -> Stop {
+    match ended {
+        Ok(Ok(())) => Stop::PublisherGone,
+        Ok(Err(error)) => Stop::Bus(error),
+        Err(error) => Stop::Broken(error),
+    }
+}
+

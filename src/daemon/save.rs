@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Writes what changed to the store, before anything is done about it, and remembers what could not be written.
+
+use super::clock;
+use crate::engine::Engine;
+use crate::engine::ids::{ObjectId, WorkerName};
+use crate::engine::saved::{SavedHold, SavedWorker};
+use crate::engine::time::Now;
+use crate::engine::view::{IncidentView, View};
+use crate::store::{Batch, Store, StoreError};
+use std::collections::{BTreeSet, HashMap};
+
+/// Keeps the store in step with the engine.
+pub struct Saver {
+    store: Store,
+    boot_id: String,
+    workers: HashMap<WorkerName, SavedWorker>,
+    incidents: HashMap<u32, IncidentView>,
+    holds: Vec<SavedHold>,
+    /// What is not in the store yet, because writing failed.
+    unsaved: BTreeSet<ObjectId>,
+}
+
+impl Saver {
+    /// `known` is what the store holds already.
+    pub fn new(store: Store, boot_id: String, known: &crate::engine::saved::Saved) -> Saver {
+        Saver {
+            store,
+            boot_id,
+            workers: known.workers.iter().map(|worker| (worker.name.clone(), worker.clone())).collect(),
+            incidents: known.incidents.iter().map(|incident| (incident.id.0, incident.clone())).collect(),
+            holds: known.holds.clone(),
+            unsaved: BTreeSet::new(),
+        }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// Whether something waits to be written.
+    pub fn is_behind(&self) -> bool {
+        !self.unsaved.is_empty()
+    }
+
+    /// Writes what differs from the store, in one transaction.
+    pub fn save(&mut self, engine: &Engine, changes: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
+        self.unsaved.extend(changes.iter().cloned());
+        let batch = self.batch(engine, clock::now());
+        if batch.workers.is_empty() && batch.incidents.is_empty() && batch.holds.is_none() {
+            self.unsaved.clear();
+            return Ok(());
+        }
+        self.store.save(&batch)?;
+        self.unsaved.clear();
+        for (name, worker) in batch.workers {
+            match worker {
+                Some(worker) => self.workers.insert(name, worker),
+                None => self.workers.remove(&name),
+            };
+        }
+        for incident in batch.incidents {
+            self.incidents.insert(incident.id.0, incident);
+        }
+        if let Some(holds) = batch.holds {
+            self.holds = holds;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, engine: &Engine, now: Now) -> Batch {
+        let mut workers = Vec::new();
+        let mut incidents = Vec::new();
+        for id in &self.unsaved {
+            match id {
+                ObjectId::Worker(name) => {
+                    let worker = engine.saved_worker(name);
+                    if self.workers.get(name) != worker.as_ref() {
+                        workers.push((name.clone(), worker));
+                    }
+                }
+                ObjectId::Incident(incident) => match engine.view(id) {
+                    Some(View::Incident(view)) if self.incidents.get(&incident.0) != Some(&view) => {
+                        incidents.push(view);
+                    }
+                    Some(_) => {}
+                    None => {
+                        self.incidents.remove(&incident.0);
+                    }
+                },
+                ObjectId::Manager | ObjectId::Job(_) => {}
+            }
+        }
+        let holds = engine.saved_holds();
+        let holds = (holds != self.holds).then_some(holds);
+        let (next_incident, next_hold) = engine.next_ids();
+        Batch { now, boot_id: self.boot_id.clone(), workers, incidents, holds, next_incident, next_hold }
+    }
+}

@@ -1,0 +1,128 @@
+//! The ledger of incidents: one per failed run, from failure to recovery.
+
+use super::classify::Verdict;
+use super::ids::{IncidentId, InvocationId, WorkerName};
+use super::time::{Now, Wall};
+use super::view::{IncidentResult, IncidentState, IncidentView, RemedyView};
+use std::collections::BTreeMap;
+
+/// Closed incidents that are kept in memory; the store has the older ones.
+const CLOSED_KEPT: usize = 256;
+/// Remedies that are kept per incident.
+const REMEDIES_KEPT: usize = 32;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Incidents {
+    all: BTreeMap<IncidentId, IncidentView>,
+    next: u32,
+}
+
+impl Incidents {
+    pub fn restore(known: Vec<IncidentView>, next: u32) -> Incidents {
+        let all: BTreeMap<_, _> = known.into_iter().map(|incident| (incident.id, incident)).collect();
+        let highest = all.keys().next_back().map_or(0, |id| id.0);
+        Incidents { all, next: next.max(highest.saturating_add(1)).max(1) }
+    }
+
+    pub fn next_id(&self) -> u32 {
+        self.next.max(1)
+    }
+
+    /// Opens an incident for a run that failed at `failed`.
+    pub fn open(
+        &mut self,
+        worker: &WorkerName,
+        run: Option<InvocationId>,
+        verdict: &Verdict,
+        failed: Wall,
+        now: Now,
+    ) -> IncidentId {
+        let id = IncidentId(self.next.max(1));
+        self.next = id.0.saturating_add(1);
+        let opened = if failed == Wall::NEVER || failed > now.wall { now.wall } else { failed };
+        self.all.insert(
+            id,
+            IncidentView {
+                id,
+                worker: worker.clone(),
+                run,
+                cause: verdict.cause,
+                confidence: verdict.confidence,
+                because: verdict.because.clone(),
+                cascade: Vec::new(),
+                opened,
+                detected: now.wall,
+                decided: Wall::NEVER,
+                started: Wall::NEVER,
+                recovered: Wall::NEVER,
+                closed: Wall::NEVER,
+                state: IncidentState::Open,
+                result: IncidentResult::None,
+                remedies: Vec::new(),
+                text: format!("{worker} {}: {}", verdict.ending, verdict.cause.meaning()),
+            },
+        );
+        id
+    }
+
+    pub fn get(&self, id: IncidentId) -> Option<&IncidentView> {
+        self.all.get(&id)
+    }
+
+    /// The incident for changing, unless it is closed or unknown.
+    pub fn open_mut(&mut self, id: IncidentId) -> Option<&mut IncidentView> {
+        self.all.get_mut(&id).filter(|incident| incident.state != IncidentState::Closed)
+    }
+
+    /// Closes an open incident; returns the ids of those that are dropped from memory to make room.
+    pub fn close(&mut self, id: IncidentId, result: IncidentResult, now: Now) -> Vec<IncidentId> {
+        let Some(incident) = self.open_mut(id) else { return Vec::new() };
+        incident.state = IncidentState::Closed;
+        incident.result = result;
+        incident.closed = now.wall;
+        if result == IncidentResult::Recovered {
+            incident.recovered = now.wall;
+        }
+        self.shed()
+    }
+
+    fn shed(&mut self) -> Vec<IncidentId> {
+        let closed = self.all.values().filter(|incident| incident.state == IncidentState::Closed);
+        let surplus = closed.clone().count().saturating_sub(CLOSED_KEPT);
+        let dropped: Vec<_> = closed.take(surplus).map(|incident| incident.id).collect();
+        for id in &dropped {
+            self.all.remove(id);
+        }
+        dropped
+    }
+
+    pub fn open_count(&self) -> u32 {
+        let open = self.all.values().filter(|incident| incident.state != IncidentState::Closed).count();
+        u32::try_from(open).unwrap_or(u32::MAX)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &IncidentView> {
+        self.all.values()
+    }
+}
+
+impl IncidentView {
+    /// Notes what was decided.
+    pub(super) fn decide(&mut self, action: &'static str, by: String, now: Now) {
+        if self.decided == Wall::NEVER {
+            self.decided = now.wall;
+        }
+        if self.remedies.len() < REMEDIES_KEPT {
+            self.remedies.push(RemedyView { action, at: now.wall, by, outcome: String::new() });
+        }
+    }
+
+    /// Notes how the last remedy went.
+    pub(super) fn settle(&mut self, outcome: &str) {
+        if let Some(remedy) = self.remedies.last_mut()
+            && remedy.outcome.is_empty()
+        {
+            remedy.outcome = outcome.to_owned();
+        }
+    }
+}

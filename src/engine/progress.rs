@@ -1,0 +1,129 @@
+//! What a worker says about how far it is: readings, the rate, and the time left.
+
+use super::event::Beat;
+use super::time::{Mono, Now, Wall};
+use super::view::ProgressView;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Readings that the rate is taken from.
+const READINGS: usize = 32;
+
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    value: u64,
+    total: u64,
+    at: Now,
+    readings: VecDeque<(Mono, u64)>,
+}
+
+impl Progress {
+    /// Takes a reading in; returns the progress and whether the value moved.
+    pub fn observe(former: Option<Progress>, beat: &Beat, total: Option<u64>, now: Now) -> (Progress, bool) {
+        let mut progress =
+            former.unwrap_or(Progress { value: 0, total: 0, at: Now::default(), readings: VecDeque::new() });
+        let moved = progress.readings.is_empty() || beat.count != progress.value;
+        if let Some(total) = beat.total.or(total) {
+            progress.total = total;
+        }
+        if beat.count < progress.value {
+            progress.readings.clear();
+        }
+        if moved {
+            progress.value = beat.count;
+            progress.at = now;
+            progress.readings.push_back((now.mono, beat.count));
+            if progress.readings.len() > READINGS {
+                progress.readings.pop_front();
+            }
+        }
+        (progress, moved)
+    }
+
+    pub fn view(&self) -> ProgressView {
+        let rate = self.rate();
+        let left = self.total.saturating_sub(self.value);
+        let time_left = if rate > 0.0 && left > 0 {
+            Duration::try_from_secs_f64(left as f64 / rate).unwrap_or(Duration::ZERO)
+        } else {
+            Duration::ZERO
+        };
+        ProgressView { value: self.value, total: self.total, at: self.at.wall, at_mono: self.at.mono, rate, time_left }
+    }
+
+    pub fn value(&self) -> u64 {
+        self.value
+    }
+
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub fn at(&self) -> Wall {
+        self.at.wall
+    }
+
+    fn rate(&self) -> f64 {
+        let (Some((start, low)), Some((end, high))) = (self.readings.front(), self.readings.back()) else {
+            return 0.0;
+        };
+        let span = end.since(*start).as_secs_f64();
+        if span > 0.0 { high.saturating_sub(*low) as f64 / span } else { 0.0 }
+    }
+}
+
+/// Finds `120/500`, or else the first whole number, in a `STATUS=` text.
+pub(super) fn parse_status(text: &str) -> Option<Beat> {
+    let mut numbers = text.char_indices().filter(|(at, c)| {
+        c.is_ascii_digit() && !text[..*at].ends_with(|before: char| before.is_ascii_digit() || before == '.')
+    });
+    let pair = numbers.clone().find_map(|(at, _)| {
+        let (count, rest) = leading_number(&text[at..])?;
+        let (total, _) = leading_number(rest.trim_start().strip_prefix('/')?.trim_start())?;
+        Some(Beat { count, total: Some(total) })
+    });
+    pair.or_else(|| {
+        let (at, _) = numbers.next()?;
+        leading_number(&text[at..]).map(|(count, _)| Beat { count, total: None })
+    })
+}
+
+fn leading_number(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_texts_are_read() {
+        let cases = [
+            ("step 120/500", Some((120, Some(500)))),
+            ("epoch 3, step 12 / 40 (loss 0.25)", Some((12, Some(40)))),
+            ("Processed 77 files", Some((77, None))),
+            ("loss 0.25", Some((0, None))),
+            ("ready", None),
+            ("", None),
+            ("99999999999999999999/5", None),
+        ];
+        for (text, expected) in cases {
+            let beat = parse_status(text).map(|beat| (beat.count, beat.total));
+            assert_eq!(beat, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rate_is_taken_from_the_last_readings() {
+        let at = |secs: i64| Now { mono: Mono(secs * 1_000_000), wall: Wall(secs * 1_000_000) };
+        let mut progress = None;
+        for step in 0..50 {
+            let beat = Beat { count: step * 10, total: Some(1000) };
+            progress = Some(Progress::observe(progress, &beat, None, at(step as i64)).0);
+        }
+        let view = progress.expect("fifty readings").view();
+        assert!((view.rate - 10.0).abs() < 0.001, "{view:?}");
+        assert_eq!(view.time_left, Duration::from_secs(51));
+    }
+}

@@ -1,0 +1,409 @@
+//! What is remembered about one worker, and what that amounts to: its phase, its view, its saved form.
+
+use super::action::Freezer;
+use super::cause::Cause;
+use super::event::{Active, Load, SharedDefinition, UnitFacts};
+use super::ids::{ActionId, IncidentId, InvocationId, WorkerName};
+use super::policy::{Layer, Policy};
+use super::progress::Progress;
+use super::restart::{Ledger, Plan};
+use super::saved::{SavedOrigin, SavedWorker};
+use super::time::{Mono, Now, Span, Wall};
+use super::view::{Phase, WorkerView};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Starts that are remembered to stay clear of the unit's own start limit.
+const STARTS_KEPT: usize = 64;
+
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub name: WorkerName,
+    pub policy: Policy,
+    /// The settings that `adopt` or `run` gave it.
+    pub own: Option<Layer>,
+    /// The command line that `run` gave it.
+    pub definition: Option<SharedDefinition>,
+    /// `None` while the unit is not loaded.
+    pub facts: Option<UnitFacts>,
+    pub run: Run,
+    /// Since when the current run is up and moving; moved forward by the length of every pause.
+    pub healthy_since: Option<Mono>,
+    /// Since when it stands still, because it was paused or frozen.
+    pub still_since: Option<Mono>,
+    pub intended_up: bool,
+    pub completed: bool,
+    /// Why it is down or where it came from, when the facts alone do not say it.
+    pub remark: String,
+    pub quarantine: Option<String>,
+    pub paused: Option<Freezer>,
+    pub ledger: Ledger,
+    starts: VecDeque<Mono>,
+    pub cause: Option<Cause>,
+    pub incident: Option<IncidentId>,
+    pub plan: Option<Plan>,
+    /// The newest start or stop that is under way.
+    pub flight: Option<ActionId>,
+    /// The question to the journal that must be answered before anything is judged.
+    pub look_back: Option<ActionId>,
+    /// Read from the store and not yet seen alive.
+    pub restored: bool,
+    pub kill_at: Option<Mono>,
+    pub down_since: Option<Wall>,
+    pub progress: Option<Progress>,
+    pub runs: u64,
+    pub downtime: Duration,
+    /// When the unit was unloaded or its work was done.
+    pub finished: Option<Now>,
+    /// Everything that happened to the unit up to here is known.
+    pub seen: Wall,
+    pub phase: Phase,
+    pub reason: String,
+    pub since: Wall,
+    /// When its next timer fires, as it stands in the engine's index.
+    pub armed: Option<Mono>,
+}
+
+/// The run that was seen last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Run {
+    pub invocation: Option<InvocationId>,
+    pub ended: bool,
+    /// A job that is not ours wants it to end.
+    pub stop_asked: bool,
+}
+
+/// What else the phase depends on.
+pub(super) struct Surroundings<'a> {
+    pub now: Now,
+    /// Who holds the worker and why.
+    pub hold: Option<&'a str>,
+    /// The start or stop under way, if any.
+    pub flight: Option<&'static str>,
+}
+
+impl Worker {
+    pub fn new(name: WorkerName, policy: Policy, now: Now) -> Worker {
+        Worker {
+            name,
+            policy,
+            own: None,
+            definition: None,
+            facts: None,
+            run: Run::default(),
+            healthy_since: None,
+            still_since: None,
+            intended_up: false,
+            completed: false,
+            remark: String::new(),
+            quarantine: None,
+            paused: None,
+            ledger: Ledger::default(),
+            starts: VecDeque::new(),
+            cause: None,
+            incident: None,
+            plan: None,
+            flight: None,
+            look_back: None,
+            restored: false,
+            kill_at: None,
+            down_since: None,
+            progress: None,
+            runs: 0,
+            downtime: Duration::ZERO,
+            finished: None,
+            seen: now.wall,
+            phase: Phase::Inactive,
+            reason: String::new(),
+            since: now.wall,
+            armed: None,
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.facts.as_ref().is_some_and(UnitFacts::is_up)
+    }
+
+    /// Whether the run is up and not on its way in or out.
+    pub fn is_steady(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| match facts.active {
+            Active::Active | Active::Reloading | Active::Refreshing => facts.sub != "exited",
+            Active::Activating => facts.traits.oneshot && !facts.waits_for_own_restart(),
+            _ => false,
+        })
+    }
+
+    pub fn waits_for_own_restart(&self) -> bool {
+        self.facts.as_ref().is_some_and(UnitFacts::waits_for_own_restart)
+    }
+
+    /// Whether systemd works on the unit and a start would come on top of that.
+    pub fn has_foreign_job(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.job != 0 && !facts.waits_for_own_restart())
+    }
+
+    /// Why the unit cannot be started, if it cannot.
+    pub fn unstartable(&self) -> Option<&'static str> {
+        if self.definition.is_some() {
+            return None;
+        }
+        match self.facts.as_ref().map(|facts| facts.load) {
+            Some(Load::NotFound) => Some("the unit does not exist"),
+            Some(Load::Masked) => Some("the unit is masked"),
+            Some(Load::Bad) => Some("systemd cannot read the unit file"),
+            _ => None,
+        }
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.paused.is_some() || self.facts.as_ref().is_some_and(|facts| facts.frozen)
+    }
+
+    pub fn note_start(&mut self, now: Now) {
+        self.starts.push_back(now.mono);
+        if self.starts.len() > STARTS_KEPT {
+            self.starts.pop_front();
+        }
+    }
+
+    /// Whether the unit's start limit may refuse one more start.
+    pub fn nears_start_limit(&self, now: Now) -> bool {
+        let Some(traits) = self.facts.as_ref().map(|facts| &facts.traits) else { return false };
+        if traits.start_limit_burst == 0 || traits.start_limit_interval.is_zero() {
+            return false;
+        }
+        let recent = self.starts.iter().filter(|at| **at + traits.start_limit_interval >= now.mono).count();
+        let burst = (traits.start_limit_burst as usize).min(STARTS_KEPT);
+        recent + 1 >= burst
+    }
+
+    /// When something has to happen to this worker by itself.
+    pub fn next_timer(&self, held: bool, keep_finished: Duration) -> Option<(Mono, Timer)> {
+        let plan = self
+            .plan
+            .as_ref()
+            .filter(|plan| plan.flying.is_none() && !plan.queued && !held)
+            .filter(|_| self.look_back.is_none() && !self.has_foreign_job() && !self.restored)
+            .map(|plan| (plan.due, Timer::Restart));
+        let healthy = self.healthy_since.filter(|_| self.still_since.is_none() && self.is_steady());
+        let verify = healthy
+            .filter(|_| self.incident.is_some())
+            .map(|since| (since + self.policy.verify.value, Timer::Verified));
+        let reset = healthy
+            .filter(|_| !self.ledger.is_clear())
+            .map(|since| (since + self.policy.reset_after.value, Timer::Reset));
+        let kill = self.kill_at.map(|at| (at, Timer::Kill));
+        let forget = self
+            .finished
+            .filter(|_| self.plan.is_none() && self.incident.is_none() && self.quarantine.is_none() && !held)
+            .map(|finished| (finished.mono + keep_finished, Timer::Forget));
+        [plan, verify, reset, kill, forget].into_iter().flatten().min()
+    }
+
+    /// Works out the phase and why.
+    pub fn judge(&mut self, around: &Surroundings<'_>) {
+        let (phase, reason) = self.phase_and_reason(around);
+        if phase != self.phase {
+            self.since = around.now.wall;
+        }
+        self.phase = phase;
+        self.reason = reason;
+    }
+
+    fn phase_and_reason(&self, around: &Surroundings<'_>) -> (Phase, String) {
+        if let Some(why) = &self.quarantine {
+            return (Phase::Quarantined, why.clone());
+        }
+        if self.is_up() { self.phase_up(around) } else { self.phase_down(around) }
+    }
+
+    fn phase_up(&self, around: &Surroundings<'_>) -> (Phase, String) {
+        let Some(facts) = &self.facts else { return (Phase::Inactive, String::new()) };
+        if self.is_frozen() {
+            let reason = if self.paused.is_some() { "paused" } else { "frozen by somebody else" };
+            return (Phase::Paused, reason.into());
+        }
+        let reason = around.hold.unwrap_or_default().to_owned();
+        match facts.active {
+            Active::Deactivating => {
+                let reason = if facts.job != 0 || around.flight.is_some() { "stopping" } else { "ending" };
+                let phase = if self.run.stop_asked || around.flight.is_some() { self.phase } else { Phase::Failed };
+                (phase, reason.into())
+            }
+            Active::Activating if !facts.traits.oneshot => match self.incident {
+                Some(_) => (Phase::Recovering, "starting again".into()),
+                None => (Phase::Starting, reason),
+            },
+            _ if facts.sub == "exited" => (Phase::Completed, "ended with success".into()),
+            _ if self.incident.is_some() => {
+                (Phase::Verifying, format!("must run for {} to count as cured", Span(self.policy.verify.value)))
+            }
+            _ if self.policy.progress_notify.value && self.progress.is_none() => (Phase::Warming, reason),
+            _ => (Phase::Working, reason),
+        }
+    }
+
+    fn phase_down(&self, around: &Surroundings<'_>) -> (Phase, String) {
+        if self.completed {
+            return (Phase::Completed, self.remark.clone());
+        }
+        if let Some(plan) = &self.plan {
+            if let Some(hold) = around.hold
+                && plan.flying.is_none()
+            {
+                return (Phase::Held, hold.to_owned());
+            }
+            if plan.queued {
+                return (Phase::Queued, "waits for a free start slot".into());
+            }
+            let attempt = self.ledger.failures.max(1);
+            return match plan.flying {
+                Some(_) => (Phase::Recovering, format!("restart #{attempt} is under way")),
+                None => (Phase::Recovering, format!("restart #{attempt} is planned")),
+            };
+        }
+        if self.look_back.is_some() {
+            return (Phase::Failed, "asking the journal what happened".into());
+        }
+        if around.flight.is_some_and(|flight| flight == "start") {
+            return (Phase::Starting, String::new());
+        }
+        if let Some(hold) = around.hold
+            && self.incident.is_some()
+        {
+            return (Phase::Held, hold.to_owned());
+        }
+        if let Some(why) = self.unstartable() {
+            let phase = if self.incident.is_some() { Phase::Failed } else { Phase::Inactive };
+            return (phase, why.into());
+        }
+        let failed = self.facts.as_ref().is_some_and(|facts| facts.active == Active::Failed);
+        let phase = if self.incident.is_some() || failed { Phase::Failed } else { Phase::Inactive };
+        (phase, self.remark.clone())
+    }
+
+    pub fn view(&self, held: bool, now: Now) -> WorkerView {
+        let next = self.next_timer(held, Duration::MAX).filter(|(_, timer)| *timer != Timer::Forget);
+        let (next_action, at) = match next {
+            Some((at, timer)) => (timer.as_str(), Some(at)),
+            None => ("", None),
+        };
+        WorkerView {
+            name: self.name.clone(),
+            phase: self.phase,
+            reason: self.reason.clone(),
+            since: self.since,
+            origin: self.origin(),
+            cause: self.cause,
+            incident: self.incident,
+            main_pid: self.facts.as_ref().map_or(0, |facts| facts.main_pid),
+            invocation: self.run.invocation,
+            progress: self.progress.as_ref().map(Progress::view),
+            attempts: self.ledger.failures,
+            budget_left: self.ledger.left(self.policy.budget.value, now.mono),
+            next_action,
+            next_action_at: at.map_or(Wall::NEVER, |at| now.wall_at(at)),
+            next_action_at_mono: at.unwrap_or_default(),
+            held,
+            runs: self.runs,
+            downtime: self.downtime,
+            intended_up: self.intended_up,
+            policy: self.policy.rows(),
+        }
+    }
+
+    pub fn origin(&self) -> &'static str {
+        match (&self.definition, &self.own) {
+            (Some(_), _) => "run",
+            (None, Some(_)) => "adopted",
+            (None, None) => "policy",
+        }
+    }
+
+    pub fn saved(&self) -> SavedWorker {
+        let own = || self.own.clone().unwrap_or_default();
+        SavedWorker {
+            name: self.name.clone(),
+            origin: match (&self.definition, &self.own) {
+                (Some(definition), _) => SavedOrigin::Run((**definition).clone(), own()),
+                (None, Some(layer)) => SavedOrigin::Adopted(layer.clone()),
+                (None, None) => SavedOrigin::Policy,
+            },
+            phase: self.phase,
+            invocation: self.run.invocation,
+            run_ended: self.run.ended,
+            seen: self.seen,
+            intended_up: self.intended_up,
+            completed: self.completed,
+            quarantine: self.quarantine.clone(),
+            paused: self.paused.is_some(),
+            attempts: self.ledger.attempts.iter().copied().collect(),
+            failures: self.ledger.failures,
+            cause: self.cause,
+            incident: self.incident,
+            restart_due: self.plan.as_ref().map(|plan| plan.due),
+            runs: self.runs,
+            downtime: self.downtime,
+            finished: self.finished.map_or(Wall::NEVER, |finished| finished.wall),
+        }
+    }
+
+    /// Brings back what was saved. `shift` turns a saved monotonic time into one of this boot.
+    pub fn restore(saved: SavedWorker, policy: Policy, now: Now, shift: impl Fn(Mono) -> Mono) -> Worker {
+        let mut worker = Worker::new(saved.name, policy, now);
+        match saved.origin {
+            SavedOrigin::Policy => {}
+            SavedOrigin::Adopted(layer) => worker.own = Some(layer),
+            SavedOrigin::Run(definition, layer) => {
+                worker.definition = Some(definition.into());
+                worker.own = Some(layer);
+            }
+        }
+        worker.run = Run { invocation: saved.invocation, ended: saved.run_ended, stop_asked: false };
+        worker.intended_up = saved.intended_up;
+        worker.completed = saved.completed;
+        worker.quarantine = saved.quarantine;
+        worker.paused = saved.paused.then_some(Freezer::Signal);
+        worker.ledger =
+            Ledger { attempts: saved.attempts.iter().map(|at| shift(*at)).collect(), failures: saved.failures };
+        worker.cause = saved.cause;
+        worker.incident = saved.incident;
+        worker.plan = saved.restart_due.map(|due| Plan {
+            due: shift(due),
+            by: "the plan made before watcherd was restarted".into(),
+            counted: saved.attempts.last().is_some_and(|at| *at >= due),
+            queued: false,
+            flying: None,
+        });
+        worker.runs = saved.runs;
+        worker.downtime = saved.downtime;
+        worker.finished =
+            (saved.finished != Wall::NEVER).then(|| Now { mono: now.mono_at(saved.finished), wall: saved.finished });
+        worker.seen = saved.seen;
+        worker.phase = saved.phase;
+        worker.restored = true;
+        worker
+    }
+}
+
+/// What a worker's timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Restart,
+    Verified,
+    Reset,
+    Kill,
+    Forget,
+}
+
+impl Timer {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Timer::Restart => "restart",
+            Timer::Verified => "close-incident",
+            Timer::Reset => "reset-attempts",
+            Timer::Kill => "kill",
+            Timer::Forget => "forget",
+        }
+    }
+}
