@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ledger of incidents: one per failed run, from failure to recovery.
 
 use super::classify::Verdict;

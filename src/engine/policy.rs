@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the admin wants: settings per worker, each with the line that set it.
 //!
 //! A policy file is a [`Layer`]: it holds only what the file says. The layers that match a worker are laid over the

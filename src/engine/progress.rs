@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a worker says about how far it is: readings, the rate, and the time left.
 
 use super::event::Beat;
-use super::time::{Mono, Now, Wall};
+use super::time::{Mono, Now};
 use super::view::ProgressView;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -49,18 +50,6 @@ impl Progress {
             Duration::ZERO
         };
         ProgressView { value: self.value, total: self.total, at: self.at.wall, at_mono: self.at.mono, rate, time_left }
-    }
-
-    pub fn value(&self) -> u64 {
-        self.value
-    }
-
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
-    pub fn at(&self) -> Wall {
-        self.at.wall
     }
 
     fn rate(&self) -> f64 {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How often and how soon: the ledger of attempts, the back-off, and the planned restart.
 
 use super::ids::ActionId;
@@ -62,6 +63,19 @@ pub(super) struct Plan {
     pub queued: bool,
     /// The action that performs it.
     pub flying: Option<ActionId>,
+    /// It follows a start that systemd refused.
+    pub refused: bool,
+}
+
+impl Plan {
+    pub fn new(due: Mono, by: &str) -> Plan {
+        Plan { due, by: by.to_owned(), counted: false, queued: false, flying: None, refused: false }
+    }
+
+    /// A plan for a start that is no attempt of a remedy, or was counted as one before.
+    pub fn counted(due: Mono, by: &str) -> Plan {
+        Plan { counted: true, ..Plan::new(due, by) }
+    }
 }
 
 #[cfg(test)]

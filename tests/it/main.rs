@@ -1,1 +1,6 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one integration binary.
+
+mod histories;
+mod scenario;
+mod tidy;
