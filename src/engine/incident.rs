@@ -78,6 +78,7 @@ impl Incidents {
     /// Closes an open incident; returns the ids of those that are dropped from memory to make room.
     pub fn close(&mut self, id: IncidentId, result: IncidentResult, now: Now) -> Vec<IncidentId> {
         let Some(incident) = self.open_mut(id) else { return Vec::new() };
+        incident.settle("given up");
         incident.state = IncidentState::Closed;
         incident.result = result;
         incident.closed = now.wall;

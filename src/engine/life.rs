@@ -261,7 +261,7 @@ impl Engine {
         let starting = self.is_starting(name);
         let stopping = self.ending_under_way(name);
         let Some(worker) = self.workers.get_mut(name) else { return };
-        let by_us = starting || worker.plan.as_ref().is_some_and(|plan| plan.counted && !plan.queued);
+        let by_us = starting || worker.plan.as_ref().is_some_and(|plan| (plan.counted || plan.refused) && !plan.queued);
         // A start that was under way when somebody decided that the worker shall be down: the stop follows it.
         let doomed = match stopping {
             Some(Ending::Asked) => !worker.intended_up,
@@ -367,7 +367,7 @@ impl Engine {
         match ending {
             Some(Ending::Foreign) => self.stopped_by_somebody(name),
             Some(Ending::Asked) => self.stopped(name),
-            Some(Ending::Preempted) => self.take_up_incident(name, "systemd's own restart was ended"),
+            Some(Ending::Preempted) => self.start_after_all(name),
             Some(Ending::ForGood) | Some(Ending::Restart) => {}
             None if failed(end) => {
                 if let Some(worker) = self.workers.get_mut(name) {
@@ -376,6 +376,14 @@ impl Engine {
                 self.failed(name, end);
             }
             None => self.succeeded(name, end),
+        }
+    }
+
+    /// The stop that should have kept systemd from starting the unit came when it was running already.
+    fn start_after_all(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get(name) else { return };
+        if worker.is_awaited() && worker.plan.is_none() {
+            self.try_again(name, "a stop that came too late ended it".into());
         }
     }
 

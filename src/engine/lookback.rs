@@ -56,8 +56,11 @@ impl Engine {
         }
         if rebooted {
             worker.run.ended = true;
-            if !up && worker.definition.is_some() {
-                self.start_unless_settled(name, "the machine was booted");
+            let made_anew = worker.definition.is_some();
+            match up {
+                true => {}
+                false if made_anew => self.start_unless_settled(name, "the machine was booted"),
+                false => self.take_up_incident(name, "the machine was booted before it was cured"),
             }
             return;
         }

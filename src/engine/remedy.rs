@@ -253,6 +253,7 @@ impl Engine {
         worker.plan = None;
         worker.remark = "ended with success".into();
         worker.ledger.clear();
+        worker.cause = None;
         let itself = worker.facts.as_ref().is_some_and(|facts| facts.traits.restarts_itself);
         let text = if itself && !worker.ends_by_policy() {
             format!("{name} ended with success; its Restart= says what follows")
@@ -380,14 +381,14 @@ impl Engine {
     }
 
     fn runs_again(&mut self, name: &WorkerName, attempt: u32) {
-        let Some(worker) = self.workers.get(name) else { return };
-        let text = match worker.incident {
-            Some(_) => {
-                let verify = Span(worker.policy.verify.value);
-                format!("{name} runs again (restart #{attempt}); it counts as cured after {verify}")
-            }
-            None => format!("{name} runs again (restart #{attempt})"),
-        };
+        let Some(worker) = self.workers.get(name).filter(|worker| !worker.completed) else { return };
+        let mut text = format!("{name} runs again");
+        if attempt > 0 {
+            text.push_str(&format!(" (restart #{attempt})"));
+        }
+        if worker.incident.is_some() {
+            text.push_str(&format!("; it counts as cured after {}", Span(worker.policy.verify.value)));
+        }
         self.record(EntryKind::RestartDone, Some(name), text);
         self.look_for_run(name);
     }

@@ -318,10 +318,10 @@ impl Worker {
             if plan.queued {
                 return (Phase::Queued, "waits for a free start slot".into());
             }
-            let attempt = self.ledger.failures.max(1);
-            return match plan.flying {
-                Some(_) => (Phase::Recovering, format!("restart #{attempt} is under way")),
-                None => (Phase::Recovering, format!("restart #{attempt} is planned")),
+            let state = if plan.flying.is_some() { "is under way" } else { "is planned" };
+            return match self.ledger.failures {
+                0 => (Phase::Recovering, format!("a start {state}")),
+                attempt => (Phase::Recovering, format!("restart #{attempt} {state}")),
             };
         }
         if self.look_back.is_some() {

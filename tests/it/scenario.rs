@@ -295,9 +295,10 @@ impl Runner {
         let (active, sub) = words.first().and_then(|text| text.split_once('/')).ok_or("ACTIVE/SUB")?;
         let former = self.units.get(name).cloned().unwrap_or_default();
         let active = Active::parse(active);
+        let invocation = option(words, "inv").map(invocation).or(former.invocation);
         let up_since = match option(words, "since").map(span).transpose()? {
             Some(at) => ZERO.mono + at,
-            None if former.active == active => former.active_enter,
+            None if former.active == active && former.invocation == invocation => former.active_enter,
             None => self.now().mono,
         };
         Ok(UnitFacts {
@@ -305,7 +306,7 @@ impl Runner {
             active,
             sub: sub.to_owned(),
             job: option(words, "job").map_or(Ok(0), |text| text.parse().map_err(|_| "a job number"))?,
-            invocation: option(words, "inv").map(invocation).or(former.invocation),
+            invocation,
             main_pid: if active == Active::Active { 100 } else { 0 },
             end: self.end(words)?,
             restarts: 0,
@@ -352,7 +353,8 @@ impl Runner {
     fn request(&self, words: &[String]) -> Result<Request, String> {
         let verb = words.first().map(String::as_str).unwrap_or_default();
         let names = || -> Result<Vec<WorkerName>, String> {
-            let plain = words[1..].iter().filter(|word| !word.contains('=') && !["lock", "dry-run"].contains(&word.as_str()));
+            let plain =
+                words[1..].iter().filter(|word| !word.contains('=') && !["lock", "dry-run"].contains(&word.as_str()));
             plain.map(|word| worker(Some(word))).collect()
         };
         let name = || worker(words.get(1));
