@@ -156,7 +156,7 @@ impl Engine {
             }
             // Its first half is over: the worker is down only because of this restart.
             Purpose::Restart if down && worker.is_awaited() && worker.plan.is_none() => {
-                worker.plan = Some(Plan::counted(now, "the restart that was asked for"));
+                worker.plan = Some(Plan::free(now, "the restart that was asked for"));
             }
             Purpose::Stop(Ending::Asked) if !down => {
                 worker.intended_up = true;
@@ -302,7 +302,16 @@ impl Engine {
                 worker.finished = Some(now);
                 worker.remark = format!("could not be started: {why}");
             }
-            _ => {}
+            Outcome::Failed(why) => self.start_refused(name, why),
+            Outcome::TimedOut => self.start_refused(name, "systemd's job did not end in time"),
+        }
+    }
+
+    /// Goes on with a failed worker; one that had not failed stays as it is.
+    fn start_refused(&mut self, name: &WorkerName, why: &str) {
+        let Some(worker) = self.workers.get(name) else { return };
+        if worker.incident.is_some() && worker.run.ended && !worker.is_up() {
+            self.refused(name, &format!("{name} could not be started: {why}"));
         }
     }
 

@@ -70,6 +70,11 @@ impl Incidents {
         self.all.get(&id)
     }
 
+    /// Whether this failed run has its incident already.
+    pub fn covers(&self, worker: &WorkerName, run: Option<InvocationId>) -> bool {
+        run.is_some() && self.all.values().any(|incident| incident.run == run && incident.worker == *worker)
+    }
+
     /// The incident for changing, unless it is closed or unknown.
     pub fn open_mut(&mut self, id: IncidentId) -> Option<&mut IncidentView> {
         self.all.get_mut(&id).filter(|incident| incident.state != IncidentState::Closed)

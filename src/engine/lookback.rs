@@ -82,7 +82,7 @@ impl Engine {
         let now = self.now.mono;
         let Some(worker) = self.workers.get_mut(name) else { return };
         if worker.intended_up && !worker.completed && worker.quarantine.is_none() && worker.plan.is_none() {
-            worker.plan = Some(Plan::counted(now, by));
+            worker.plan = Some(Plan::free(now, by));
         }
     }
 
@@ -184,6 +184,9 @@ impl Engine {
 
     /// A failure that somebody else has dealt with already.
     fn missed(&mut self, name: &WorkerName, run: PastRun) {
+        if self.incidents.covers(name, run.invocation) {
+            return;
+        }
         self.close_open_incident(name, IncidentResult::FailedAgain);
         let verdict = classify::classify(&run.end);
         let id = self.incidents.open(name, run.invocation, &verdict, run.end.ended, self.now);

@@ -17,9 +17,13 @@ const REFUSED_PAUSE: std::time::Duration = std::time::Duration::from_millis(250)
 impl Engine {
     /// A run failed: opens its incident and decides.
     pub(super) fn failed(&mut self, name: &WorkerName, end: &RunEnd) {
+        let Some(run) = self.workers.get(name).map(|worker| worker.run.invocation) else { return };
+        if self.incidents.covers(name, run) {
+            self.take_up_again(name);
+            return;
+        }
         self.close_open_incident(name, IncidentResult::FailedAgain);
         let verdict = classify::classify(end);
-        let Some(run) = self.workers.get(name).map(|worker| worker.run.invocation) else { return };
         let id = self.incidents.open(name, run, &verdict, end.ended, self.now);
         self.step.changes.insert(ObjectId::Incident(id));
         self.step.changes.insert(ObjectId::Manager);
@@ -36,6 +40,14 @@ impl Engine {
         let text = format!("{name} {} ({}): {next}", verdict.ending, verdict.cause);
         self.record(EntryKind::IncidentOpened, Some(name), text);
         self.close_if_settled(name);
+    }
+
+    /// Another witness of a failure that is known; only the way back up may still be missing.
+    fn take_up_again(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get(name) else { return };
+        if worker.is_awaited() && worker.plan.is_none() && !self.policies.settings.dry_run {
+            self.try_again(name, "its failure is known already".into());
+        }
     }
 
     /// Goes on with a worker that is down although nobody wants that and nothing is planned.
@@ -394,7 +406,7 @@ impl Engine {
     }
 
     /// systemd could not start the unit, as far as is known without a run having begun.
-    fn refused(&mut self, name: &WorkerName, text: &str) {
+    pub(super) fn refused(&mut self, name: &WorkerName, text: &str) {
         let now = self.now;
         let Some(worker) = self.workers.get(name) else { return };
         let wanted = worker.is_awaited() && worker.plan.is_none();

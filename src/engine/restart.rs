@@ -65,16 +65,18 @@ pub(super) struct Plan {
     pub flying: Option<ActionId>,
     /// It follows a start that systemd refused.
     pub refused: bool,
+    /// It answers a failure, and so takes from the budget.
+    pub attempt: bool,
 }
 
 impl Plan {
     pub fn new(due: Mono, by: &str) -> Plan {
-        Plan { due, by: by.to_owned(), counted: false, queued: false, flying: None, refused: false }
+        Plan { due, by: by.to_owned(), counted: false, queued: false, flying: None, refused: false, attempt: true }
     }
 
-    /// A plan for a start that is no attempt of a remedy, or was counted as one before.
-    pub fn counted(due: Mono, by: &str) -> Plan {
-        Plan { counted: true, ..Plan::new(due, by) }
+    /// A plan for a start that answers no failure.
+    pub fn free(due: Mono, by: &str) -> Plan {
+        Plan { counted: true, attempt: false, ..Plan::new(due, by) }
     }
 }
 

@@ -319,10 +319,11 @@ impl Worker {
                 return (Phase::Queued, "waits for a free start slot".into());
             }
             let state = if plan.flying.is_some() { "is under way" } else { "is planned" };
-            return match self.ledger.failures {
-                0 => (Phase::Recovering, format!("a start {state}")),
-                attempt => (Phase::Recovering, format!("restart #{attempt} {state}")),
+            let what = match plan.attempt {
+                true => format!("restart #{} {state}", self.ledger.failures.max(1)),
+                false => format!("a start {state}"),
             };
+            return (Phase::Recovering, what);
         }
         if self.look_back.is_some() {
             return (Phase::Failed, "asking the journal what happened".into());

@@ -396,6 +396,7 @@ impl World {
     }
 
     fn ignored(&mut self, id: Option<ActionId>) {
+        self.feed(Event::Wake);
         if let Some(id) = id.filter(|id| !self.open_actions.contains(id)) {
             let step = self.feed(Event::Done(id, Outcome::Ok));
             assert!(step.actions.is_empty(), "(d) a late or unknown Done had an effect: {:?}", step.actions);
