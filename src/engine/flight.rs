@@ -179,9 +179,10 @@ impl Engine {
             && let Some(plan) = &mut worker.plan
         {
             plan.queued = false;
-            if !plan.counted {
-                plan.counted = true;
-                worker.ledger.count(worker.policy.budget.value, now);
+            if plan.attempt {
+                // An attempt that was counted before watcherd was restarted is made only now.
+                let counted = std::mem::replace(&mut plan.counted, true);
+                worker.ledger.count(worker.policy.budget.value, now, counted);
             }
         }
         match purpose {

@@ -317,7 +317,7 @@ impl Engine {
             // It is the very run whose start was reported as failed before the unit's signals came.
             worker.ledger.failures = worker.ledger.failures.saturating_sub(1);
         } else if !plan.counted {
-            worker.ledger.count(worker.policy.budget.value, now);
+            worker.ledger.count(worker.policy.budget.value, now, false);
         }
     }
 

@@ -73,7 +73,9 @@ impl Engine {
         }
         let same_run = current.is_none() || current == worker.run.invocation;
         let nothing_missed = same_run && (worker.run.ended || (up && current.is_some()));
-        if !nothing_missed {
+        if nothing_missed {
+            self.take_up_incident(name, "it was still down when watcherd was restarted");
+        } else {
             self.look_back(name, Trace::Expected);
         }
     }

@@ -97,7 +97,7 @@ impl Engine {
         let worker = self.known(name)?;
         let named =
             self.policies.layers.iter().flat_map(|layer| &layer.units).any(|p| p.value.as_str() == name.as_str());
-        if worker.own.is_none() && (named || worker.is_up()) {
+        if worker.own.is_none() && (named || worker.facts.is_some()) {
             let files: Vec<_> = self.policies.layers_for(name).map(|layer| layer.file.clone()).collect();
             return Err(Refusal::InvalidArgs(format!(
                 "{name}: is matched by {}; remove it there and reload",

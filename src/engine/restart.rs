@@ -24,7 +24,11 @@ impl Ledger {
         budget.attempts.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
     }
 
-    pub fn count(&mut self, budget: Budget, now: Mono) {
+    /// Counts an attempt; `again` says that the newest one is made once more.
+    pub fn count(&mut self, budget: Budget, now: Mono, again: bool) {
+        if again {
+            self.attempts.pop_back();
+        }
         self.attempts.push_back(now);
         while self.attempts.len() > budget.attempts.max(1) as usize {
             self.attempts.pop_front();
@@ -103,8 +107,8 @@ mod tests {
     fn attempts_leave_the_window() {
         let budget = Budget { attempts: 2, window: Duration::from_secs(10) };
         let mut ledger = Ledger::default();
-        ledger.count(budget, Mono(1_000_000));
-        ledger.count(budget, Mono(2_000_000));
+        ledger.count(budget, Mono(1_000_000), false);
+        ledger.count(budget, Mono(2_000_000), false);
         assert_eq!(ledger.left(budget, Mono(3_000_000)), 0);
         assert_eq!(ledger.left(budget, Mono(11_000_000)), 1);
         assert_eq!(ledger.left(budget, Mono(12_000_000)), 2);

@@ -522,7 +522,7 @@ impl World {
         for action in &step.actions {
             match action {
                 Action::Watch(interest) => self.interest = interest.clone(),
-                Action::Record(entry) if entry.kind == EntryKind::Completed => {
+                Action::Record(entry) if [EntryKind::Completed, EntryKind::WorkerForgotten].contains(&entry.kind) => {
                     if let Some(name) = &entry.worker {
                         self.attempts.remove(name);
                     }
