@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "the large variants are the frequent ones")]
 pub enum Event {
     /// The unit's state, complete, as of now.
     Unit(WorkerName, UnitFacts),

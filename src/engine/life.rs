@@ -104,7 +104,8 @@ impl Engine {
     /// Takes in what systemd says about a unit; `None` means that it is not loaded.
     pub(super) fn observe(&mut self, name: &WorkerName, facts: Option<UnitFacts>) {
         let loaded = facts.as_ref().is_some_and(|facts| facts.load != Load::NotFound);
-        if !self.workers.contains_key(name) && !(loaded && self.take_up(name)) {
+        let known = self.workers.contains_key(name) || (loaded && self.take_up(name));
+        if !known {
             return;
         }
         let Some(worker) = self.workers.get_mut(name) else { return };
@@ -269,7 +270,7 @@ impl Engine {
             _ => false,
         };
         let ending = stopping.filter(|ending| *ending == Ending::Preempted);
-        worker.run = Run { invocation: facts.invocation, ended: false, ending, start_job: 0 };
+        worker.run = Run { invocation: facts.invocation, ended: false, ending, ..Run::default() };
         worker.runs += 1;
         worker.note_start(now);
         worker.seen = now.wall;
@@ -330,10 +331,19 @@ impl Engine {
         if facts.active == Active::Activating && worker.run.start_job == 0 {
             worker.run.start_job = facts.job;
         }
+        if facts.active != Active::Deactivating {
+            return;
+        }
         // While a start fails, the start job itself stays until the unit is down.
-        if facts.active == Active::Deactivating && facts.job != worker.run.start_job {
+        if facts.job != worker.run.start_job {
             worker.run.ending.get_or_insert(Ending::Foreign);
         }
+        // Another job has taken the place of our restart.
+        let replaced = worker.run.stop_job != 0 && facts.job != worker.run.stop_job;
+        if replaced && worker.run.ending == Some(Ending::Restart) {
+            worker.run.ending = Some(Ending::Foreign);
+        }
+        worker.run.stop_job = facts.job;
     }
 
     /// Starts the clock of healthy time once the run is up.

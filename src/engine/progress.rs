@@ -84,6 +84,7 @@ fn leading_number(text: &str) -> Option<(u64, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::time::Wall;
     use super::*;
 
     #[test]

@@ -77,6 +77,8 @@ pub(super) struct Run {
     pub ending: Option<Ending>,
     /// The job that started it, as long as it was activating; zero if none was seen.
     pub start_job: u32,
+    /// The job that ends it, as it was seen last; zero if none was.
+    pub stop_job: u32,
 }
 
 /// Who wants a run to end.

@@ -370,7 +370,7 @@ impl World {
             What::Adopt => Request::Adopt { unit: name, policy: own() },
             What::Forget => Request::Forget(name),
             What::Hold => {
-                let until = (op.value % 3 > 0).then(|| self.now.wall + Duration::from_secs(op.value % 200));
+                let until = (!op.value.is_multiple_of(3)).then(|| self.now.wall + Duration::from_secs(op.value % 200));
                 let other = name_of((op.worker + 1) % NAMES.len());
                 let workers = if op.value.is_multiple_of(5) { vec![name.clone(), other] } else { vec![name] };
                 Request::Hold { workers, who: String::new(), why: String::new(), until, lock: op.value & 64 > 0 }

@@ -29,24 +29,26 @@ pub struct Unit {
     /// The action that waits for the unit's job.
     waiter: Option<ActionId>,
     stop_asked: bool,
+    /// The stop is the first half of a restart.
+    restarts: bool,
 }
 
 enum Later {
     Step(WorkerName, u64, Step),
-    Tell(Event),
+    Tell(Box<Event>),
 }
 
 #[derive(Clone, Copy)]
 enum Step {
     Up,
-    Down(RunEnd2),
+    Down(How),
     Dead,
     Started,
     AutoRestart,
 }
 
 #[derive(Clone, Copy)]
-enum RunEnd2 {
+enum How {
     Clean,
     Failed(i32),
     Killed(i32),
@@ -66,7 +68,7 @@ impl Model {
 
     pub fn add(&mut self, name: &WorkerName, traits: UnitTraits) {
         let facts = UnitFacts { sub: "dead".into(), traits, ..UnitFacts::default() };
-        let unit = Unit { facts, loaded: false, generation: 0, waiter: None, stop_asked: false };
+        let unit = Unit { facts, loaded: false, generation: 0, waiter: None, stop_asked: false, restarts: false };
         self.units.insert(name.clone(), unit);
     }
 
@@ -82,7 +84,7 @@ impl Model {
             && let Some(later) = self.later.remove(&key.clone())
         {
             match later {
-                Later::Tell(event) => told.push(event),
+                Later::Tell(event) => told.push(*event),
                 Later::Step(name, generation, step) => {
                     if self.units.get(&name).is_some_and(|unit| unit.generation == generation) {
                         self.step(&name, step, now);
@@ -151,13 +153,13 @@ impl Model {
                     self.stop_job(name, false, now);
                 } else {
                     self.wait(name, *id, now);
-                    self.settle(name, now);
+                    self.settle(name);
                     self.release(name, Outcome::Ok, now);
                 }
             }
             Action::Kill(id, name, signal) => {
                 if self.units.get(name).is_some_and(|unit| unit.facts.is_up()) {
-                    self.end(name, RunEnd2::Killed(*signal), now);
+                    self.end(name, How::Killed(*signal), now);
                 }
                 self.answer(*id, Outcome::Ok, now);
             }
@@ -196,7 +198,7 @@ impl Model {
         if self.units.get(name).is_some_and(|unit| unit.facts.is_up()) {
             self.stop_job(name, restart, now);
         } else {
-            self.settle(name, now);
+            self.settle(name);
         }
     }
 
@@ -204,11 +206,11 @@ impl Model {
     pub fn end_by_itself(&mut self, name: &WorkerName, how: u64, now: Now) {
         if self.units.get(name).is_some_and(|unit| unit.facts.is_up()) {
             let end = match how % 6 {
-                0 => RunEnd2::Clean,
-                1 => RunEnd2::Killed(15),
-                2 => RunEnd2::Killed(9),
-                3 => RunEnd2::Killed(11),
-                _ => RunEnd2::Failed(how as i32 % 5 + 1),
+                0 => How::Clean,
+                1 => How::Killed(15),
+                2 => How::Killed(9),
+                3 => How::Killed(11),
+                _ => How::Failed(how as i32 % 5 + 1),
             };
             self.end(name, end, now);
         }
@@ -240,7 +242,7 @@ impl Model {
 
     fn answer(&mut self, id: ActionId, outcome: Outcome, now: Now) {
         let pause = self.dice.pause();
-        self.later(pause, Later::Tell(Event::Done(id, outcome)), now);
+        self.later(pause, Later::Tell(Box::new(Event::Done(id, outcome))), now);
     }
 
     fn later(&mut self, pause: Duration, later: Later, now: Now) {
@@ -272,6 +274,7 @@ impl Model {
         invocation[8..].copy_from_slice(&serial.wrapping_mul(0x9e37_79b9).to_be_bytes());
         unit.loaded = true;
         unit.stop_asked = false;
+        unit.restarts = false;
         unit.facts.invocation = Some(InvocationId(invocation));
         unit.facts.job = serial as u32 | 1;
         unit.facts.end = RunEnd { started: now.wall, ..RunEnd::default() };
@@ -284,7 +287,7 @@ impl Model {
         self.signal(name);
         let pause = self.dice.pause();
         match self.dice.below(8) {
-            0 => self.schedule(name, pause, Step::Down(RunEnd2::Failed(7)), now),
+            0 => self.schedule(name, pause, Step::Down(How::Failed(7)), now),
             _ => self.schedule(name, pause, Step::Up, now),
         }
     }
@@ -294,18 +297,19 @@ impl Model {
         let serial = self.serial as u32 | 1;
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.stop_asked = true;
+        unit.restarts = restart;
         unit.facts.job = serial;
         unit.facts.frozen = false;
         set(unit, Active::Deactivating, "stop-sigterm");
         self.signal(name);
         let pause = self.dice.pause();
-        let end = [RunEnd2::Clean, RunEnd2::Failed(143), RunEnd2::Killed(15)][self.dice.below(3) as usize];
+        let end = [How::Clean, How::Failed(143), How::Killed(15)][self.dice.below(3) as usize];
         if restart {
             self.schedule(name, pause, Step::Started, now);
         } else if !self.dice.one_in(8) {
             self.schedule(name, pause, Step::Down(end), now);
         } else {
-            self.schedule(name, Duration::from_secs(90), Step::Down(RunEnd2::Killed(9)), now);
+            self.schedule(name, Duration::from_secs(90), Step::Down(How::Killed(9)), now);
         }
     }
 
@@ -321,7 +325,7 @@ impl Model {
             }
             Step::Down(end) => self.end(name, end, now),
             Step::Started => {
-                self.note_past(name, RunEnd2::Clean, now);
+                self.note_past(name, How::Clean, now);
                 if let Some(unit) = self.units.get_mut(name) {
                     set(unit, Active::Inactive, "dead");
                 }
@@ -333,14 +337,14 @@ impl Model {
         }
     }
 
-    fn note_past(&mut self, name: &WorkerName, how: RunEnd2, now: Now) -> UnitResult {
+    fn note_past(&mut self, name: &WorkerName, how: How, now: Now) -> UnitResult {
         let Some(unit) = self.units.get_mut(name) else { return UnitResult::Success };
         let (result, exit) = match how {
-            RunEnd2::Clean => (UnitResult::Success, Exit::Exited(0)),
-            RunEnd2::Failed(143) if unit.stop_asked => (UnitResult::ExitCode, Exit::Exited(143)),
-            RunEnd2::Failed(status) => (UnitResult::ExitCode, Exit::Exited(status)),
-            RunEnd2::Killed(15) => (UnitResult::Success, Exit::Killed(15)),
-            RunEnd2::Killed(signal) => (UnitResult::Signal, Exit::Killed(signal)),
+            How::Clean => (UnitResult::Success, Exit::Exited(0)),
+            How::Failed(143) if unit.stop_asked => (UnitResult::ExitCode, Exit::Exited(143)),
+            How::Failed(status) => (UnitResult::ExitCode, Exit::Exited(status)),
+            How::Killed(15) => (UnitResult::Success, Exit::Killed(15)),
+            How::Killed(signal) => (UnitResult::Signal, Exit::Killed(signal)),
         };
         unit.facts.end = RunEnd { result: result.clone(), exit, pid: 1, started: Wall::NEVER, ended: now.wall };
         let run = PastRun { invocation: unit.facts.invocation, end: unit.facts.end.clone(), stopped: unit.stop_asked };
@@ -348,7 +352,7 @@ impl Model {
         result
     }
 
-    fn end(&mut self, name: &WorkerName, how: RunEnd2, now: Now) {
+    fn end(&mut self, name: &WorkerName, how: How, now: Now) {
         let result = self.note_past(name, how, now);
         let Some(unit) = self.units.get_mut(name) else { return };
         let starting = unit.facts.active == Active::Activating;
@@ -356,7 +360,12 @@ impl Model {
         unit.facts.job = 0;
         unit.facts.frozen = false;
         unit.generation += 1;
-        self.settle(name, now);
+        self.settle(name);
+        let restarts = self.units.get(name).is_some_and(|unit| unit.restarts);
+        if restarts {
+            self.start_run(name, now);
+            return;
+        }
         self.release(name, if starting { failed("job failed") } else { Outcome::Ok }, now);
         if again {
             if let Some(unit) = self.units.get_mut(name) {
@@ -371,8 +380,7 @@ impl Model {
     }
 
     /// Down, as the last result says; ends `auto-restart`.
-    fn settle(&mut self, name: &WorkerName, now: Now) {
-        let _ = now;
+    fn settle(&mut self, name: &WorkerName) {
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.generation += 1;
         let failed = unit.facts.end.result != UnitResult::Success;
