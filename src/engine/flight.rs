@@ -310,8 +310,11 @@ impl Engine {
 
     /// Goes on with a failed worker; one that had not failed stays as it is.
     fn start_refused(&mut self, name: &WorkerName, why: &str) {
-        let Some(worker) = self.workers.get(name) else { return };
-        if worker.incident.is_some() && worker.run.ended && !worker.is_up() {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        if !worker.run.ended && worker.run.ending == Some(Ending::Restart) {
+            // It should have followed a stop that is still under way; now nothing does.
+            worker.run.ending = Some(Ending::Foreign);
+        } else if worker.incident.is_some() && worker.run.ended && !worker.is_up() {
             self.refused(name, &format!("{name} could not be started: {why}"));
         }
     }
