@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The two clocks of the engine. Monotonic time decides, wall time is only written down.
 
 use std::fmt;

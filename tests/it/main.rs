@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one integration binary.
+//! The one integration binary: scenarios and histories of the engine, the tidiness of the tree, and watcherd on a real
+//! systemd.
 
+mod histories;
 mod machine;
+mod scenario;
 mod system;
+mod tidy;
