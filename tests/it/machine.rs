@@ -183,6 +183,8 @@ impl Machine {
     /// Calls a method of the manager; returns what busctl prints.
     pub fn call(&self, method: &str, arguments: &[&str]) -> Result<String, String> {
         let mut argv = vec!["busctl", "call", "org.watcherd1", "/org/watcherd1", "org.watcherd1.Manager", method];
+        // Arguments may begin with a dash.
+        argv.insert(2, "--");
         argv.extend(arguments);
         let output = self.run(&argv);
         match output.status.success() {
