@@ -5,8 +5,6 @@
 //! it, units of the same name in two machines would share a cgroup). watcherd and watcherctl are installed in it by
 //! `make install`.
 
-#![allow(dead_code, reason = "the benchmark and the tests use different parts")]
-
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
