@@ -68,7 +68,7 @@ install: $(if $(wildcard $(built)/watcherctl),,build)
 		$(install_file) dbus/org.watcherd1.$$xml.xml \
 			$(DESTDIR)$(datadir)/dbus-1/interfaces/org.watcherd1.$$xml.xml || exit 1; done
 	$(install_file) packaging/watcherd.toml $(DESTDIR)$(examples)/watcherd.toml
-	$(install_file) packaging/example.toml $(DESTDIR)$(examples)/workers.d/example.toml
+	$(install_file) packaging/workers.d/example.toml.sample $(DESTDIR)$(examples)/workers.d/example.toml.sample
 	install -d $(DESTDIR)/etc/watcherd/workers.d
 	$(built)/watcherctl man target/man
 	mkdir -p target/man; for page in target/man/*.1 packaging/man/*.[0-9]; do \

@@ -1,392 +1,393 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the text of a file to a layer or the settings; every complaint names the file, the line, the key and what is
-//! allowed. An unknown key is a warning; a wrong value rejects the file.
+//! One file's text, turned into a [`Layer`] or [`Settings`], with every complaint at its line.
+//!
+//! An unknown name is a warning, because a file may be written for a newer version. A wrong value is an error, and the
+//! file is then refused as a whole, because half a policy is not what anybody wrote.
 
-use super::value::{back_off, budget, nearest, span, span_in};
-use super::{Complaint, Severity};
+use super::complaint::{Complaint, Severity};
+use super::dirs::shown;
+use super::given::{Given, cause_action, set_manager, set_policy};
+use super::keys::{self, Name};
 use crate::engine::cause::Cause;
-use crate::engine::policy::{
-    AfterSuccess, CauseAction, KEYS, Layer, OnExhausted, Setting, Settings, Source, UnitPattern,
-};
+use crate::engine::policy::{Layer, Setting, Settings, Source, UnitPattern};
 use std::ops::Range;
-use std::time::Duration;
+use std::path::Path;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
-/// Complaints about one file; more of them help nobody.
-const COMPLAINTS_MAX: usize = 50;
-/// Patterns in one file.
-const UNITS_MAX: usize = 1000;
+/// Most complaints about one file that are kept.
+pub const COMPLAINTS_MAX: usize = 100;
+/// Most patterns in one file.
+pub const PATTERNS_MAX: usize = 1024;
 
-/// The keys of watcherd.toml.
-pub const SETTINGS_KEYS: &[&str] =
-    &["manager.dry-run", "manager.max-jobs", "manager.keep-incidents", "manager.keep-finished"];
+type Key<'i> = Spanned<DeString<'i>>;
+type Value<'i> = Spanned<DeValue<'i>>;
 
-/// Keys that are documented and will have an effect later; rows leave this table as they are built.
-const LATER: &[(&str, &[&str])] = &[
-    ("worker", &["dry-run"]),
-    (
-        "progress",
-        &[
-            "file", "journal", "http", "command", "count", "mtime", "heartbeat", "value", "active", "pending", "failed",
-            "cursor", "stall-after", "stall-min", "stall-max", "warm-up", "stalled-when", "strikes", "complete-when",
-            "interval",
-        ],
-    ),
-    ("restart", &["same-cause", "cooldown", "then", "settle"]),
-    ("limits", &[]),
-    ("parameters", &[]),
-    ("checkpoints", &[]),
-];
-const LATER_CAUSE: &[&str] = &["scale", "set", "unset", "until", "back-off", "budget", "when-running", "verify"];
-
-type Table<'a> = DeTable<'a>;
-
-/// Reads one file and collects what is wrong with it.
-pub(super) struct Checker<'a> {
-    /// What messages call the file.
-    file: &'a str,
-    text: &'a str,
-    /// `FILE:LINE` for a file; a fixed text for settings that came in another way.
-    source: Option<&'a str>,
+/// What a file says, and what is wrong with it.
+pub struct Checked<T> {
+    /// Absent if the file is refused, or says nothing.
+    pub content: Option<T>,
+    pub refused: bool,
     pub complaints: Vec<Complaint>,
 }
 
-impl<'a> Checker<'a> {
-    pub fn new(file: &'a str, text: &'a str, source: Option<&'a str>) -> Checker<'a> {
-        Checker { file, text, source, complaints: Vec::new() }
+/// Reads a policy file. A file without any table says nothing, and nothing is wrong with it.
+pub fn worker_file(path: &Path, text: &str) -> Checked<Layer> {
+    let mut checker = Checker::new(path, text);
+    let Some(root) = checker.parse() else {
+        return checker.end(None);
+    };
+    if root.get_ref().is_empty() {
+        return checker.end(None);
+    }
+    let mut layer = Layer { file: checker.file.clone(), ..Layer::default() };
+    for (table, value) in in_order(root.get_ref()) {
+        let name = name_at_top(table, value, keys::worker_table, keys::worker_key);
+        match value.get_ref() {
+            _ if checker.skips(&name, table, table.get_ref()) => {}
+            DeValue::Table(causes) if table.get_ref() == "cause" => checker.causes(&mut layer, causes),
+            DeValue::Table(entries) => checker.policy_table(&mut layer, table.get_ref(), entries),
+            other => checker.no_table(table, other),
+        }
+    }
+    if layer.units.is_empty() && !checker.refused {
+        let header =
+            root.get_ref().iter().find(|(key, _)| key.get_ref() == "worker").map_or(0..0, |(key, _)| key.span());
+        let text = "no unit is named; write unit = \"NAME.service\" or units = [\"GLOB\", …]";
+        checker.complain(Severity::Error, header, "worker", text);
+    }
+    checker.end(Some(layer))
+}
+
+/// A line of the settings file that has an effect: key and source.
+pub type SettingsLine = (&'static str, Source);
+
+/// Reads `watcherd.toml`.
+pub fn settings_file(path: &Path, text: &str) -> Checked<(Settings, Vec<SettingsLine>)> {
+    let mut checker = Checker::new(path, text);
+    let Some(root) = checker.parse() else {
+        return checker.end(None);
+    };
+    let (mut settings, mut lines) = (Settings::default(), Vec::new());
+    for (table, value) in in_order(root.get_ref()) {
+        let name = name_at_top(table, value, keys::settings_table, keys::settings_key);
+        match value.get_ref() {
+            _ if checker.skips(&name, table, table.get_ref()) => {}
+            DeValue::Table(entries) => {
+                for (key, value) in in_order(entries) {
+                    let full = format!("{}.{}", table.get_ref(), key.get_ref());
+                    if checker.skips(&keys::settings_key(table.get_ref(), key.get_ref()), key, &full) {
+                        continue;
+                    }
+                    let given = Given::new(value.get_ref());
+                    match (set_manager(&mut settings, &full, given), keys::SETTINGS_KEYS.iter().find(|k| **k == full)) {
+                        (Ok(()), Some(known)) => lines.push((*known, checker.source(key.span()))),
+                        (Ok(()), None) => {}
+                        (Err(text), _) => checker.complain(Severity::Error, value.span(), &full, text),
+                    }
+                }
+            }
+            other => checker.no_table(table, other),
+        }
+    }
+    checker.end(Some((settings, lines)))
+}
+
+/// Reads `KEY=VALUE` pairs that belong to one worker, as `restart.budget` = `5/1h` or `cause.segfault.action` = `hold`.
+///
+/// `what` says in messages who gave them, as in `watcherctl run`. Here an unknown key is an error too: somebody waits
+/// for the answer.
+pub fn own_layer(pairs: &[(String, String)], what: &str) -> Result<Layer, Complaint> {
+    let mut layer = Layer { written: pairs.to_vec(), ..Layer::default() };
+    let from = Source(what.into());
+    for (at, (key, value)) in pairs.iter().enumerate() {
+        let refuse = |text: String| Complaint { key: shown_key(key), ..Complaint::about(Severity::Error, what, text) };
+        if pairs[..at].iter().any(|(earlier, _)| earlier == key) {
+            return Err(refuse("is given twice".into()));
+        }
+        if value.len() > ARGUMENT_MAX {
+            return Err(refuse(format!("the value is {} bytes long, {ARGUMENT_MAX} are allowed", value.len())));
+        }
+        own_setting(&mut layer, key, value, &from).map_err(refuse)?;
+    }
+    Ok(layer)
+}
+
+/// Longest value of a `KEY=VALUE` pair, in bytes.
+const ARGUMENT_MAX: usize = 1024;
+
+fn own_setting(layer: &mut Layer, key: &str, value: &str, from: &Source) -> Result<(), String> {
+    let Some((table, rest)) = key.split_once('.') else {
+        return Err(plain_unknown(&keys::worker_key("", key)));
+    };
+    if keys::UNIT_KEYS.contains(&key) {
+        return Err("cannot be given here, the policy belongs to one worker already".into());
+    }
+    if table != "cause" {
+        return match (keys::worker_table(table), keys::worker_key(table, rest)) {
+            (Name::Known, Name::Known) => set_policy(layer, key, Given::Argument(value), from.clone()).map(drop),
+            (Name::Known, other) | (other, _) => Err(plain_unknown(&other)),
+        };
+    }
+    let Some((name, rest)) = rest.rsplit_once('.') else {
+        return Err("write cause.NAME.action, as in cause.segfault.action".into());
+    };
+    let Some(cause) = Cause::parse(name) else {
+        return Err(without_effect(&keys::unknown_cause(name)));
+    };
+    match keys::cause_key(rest) {
+        Name::Known => {
+            let value = cause_action(Given::Argument(value))?;
+            layer.causes.insert(cause, Setting { value, from: from.clone() });
+            Ok(())
+        }
+        other => Err(plain_unknown(&other)),
+    }
+}
+
+fn plain_unknown(name: &Name) -> String {
+    match name {
+        Name::Known => "a value is expected".into(),
+        Name::Unsupported => "is not supported by this version".into(),
+        Name::Unknown(text) => without_effect(text),
+    }
+}
+
+/// In a refusal nothing has an effect, so that it goes without saying.
+fn without_effect(text: &str) -> String {
+    text.replace(", it has no effect", "").replace("; it has no effect here", "")
+}
+
+const UNSUPPORTED_TEXT: &str = "is not supported by this version and has no effect";
+
+/// Reads one file and collects what is wrong with it.
+struct Checker<'t> {
+    file: String,
+    text: &'t str,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    complaints: Vec<Complaint>,
+    /// Complaints beyond the limit.
+    untold: usize,
+    refused: bool,
+}
+
+impl<'t> Checker<'t> {
+    fn new(path: &Path, text: &'t str) -> Checker<'t> {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Checker {
+            file: shown(path),
+            text,
+            lines: std::iter::once(0).chain(newlines).collect(),
+            complaints: Vec::new(),
+            untold: 0,
+            refused: false,
+        }
     }
 
-    fn parse(&mut self) -> Option<Table<'a>> {
+    /// Only the first syntax error is told: the others mostly follow from it.
+    fn parse(&mut self) -> Option<Spanned<DeTable<'t>>> {
+        // TOML allows them nowhere, and the parser's own words for them are about strings.
+        let control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r".contains(byte);
+        if let Some((at, byte)) = self.text.as_bytes().iter().enumerate().find(|(_, byte)| control(byte)) {
+            let text = format!("not valid TOML: the control character 0x{byte:02x} is not allowed");
+            self.complain(Severity::Error, at..at, "", text);
+            return None;
+        }
         match DeTable::parse(self.text) {
-            Ok(table) => Some(table.into_inner()),
+            Ok(root) => Some(root),
             Err(error) => {
-                self.complain(Severity::Error, "", error.span().unwrap_or(0..0), error.message().to_owned());
+                let text = format!("not valid TOML: {}", error.message().trim().replace('\n', ", "));
+                self.complain(Severity::Error, error.span().unwrap_or(0..0), "", text);
                 None
             }
         }
     }
 
-    /// Reads a policy for workers; `None` if it cannot be used.
-    pub fn layer(&mut self) -> Option<Layer> {
-        let table = self.parse()?;
-        let mut layer = Layer { file: self.file.to_owned(), ..Layer::default() };
-        for (key, value) in in_order(&table) {
-            let name = key.get_ref().as_ref();
-            match (name, value.get_ref().as_table()) {
-                ("worker" | "progress" | "restart", Some(inner)) => self.section(name, inner, &mut layer),
-                ("cause", Some(causes)) => self.causes(causes, &mut layer),
-                ("worker" | "progress" | "restart" | "cause", None) => {
-                    self.complain(Severity::Error, name, key.span(), format!("must be a table: [{name}]"));
-                }
-                _ if is_later(name, None) => self.later(name, key.span()),
-                _ => self.unknown("", name, key.span(), ["worker", "progress", "restart", "cause"]),
+    fn policy_table(&mut self, layer: &mut Layer, table: &str, entries: &DeTable<'_>) {
+        for (key, value) in in_order(entries) {
+            let full = format!("{table}.{}", key.get_ref());
+            if self.skips(&keys::worker_key(table, key.get_ref()), key, &full) {
+                continue;
+            }
+            if keys::UNIT_KEYS.contains(&full.as_str()) {
+                self.units(layer, &full, value);
+                continue;
+            }
+            match set_policy(layer, &full, Given::new(value.get_ref()), self.source(key.span())) {
+                Ok(None) => {}
+                Ok(Some(warning)) => self.complain(Severity::Warning, value.span(), &full, warning),
+                Err(text) => self.complain(Severity::Error, value.span(), &full, text),
             }
         }
-        self.usable().then_some(layer)
     }
 
-    /// Reads watcherd.toml.
-    pub fn settings(&mut self) -> Option<Settings> {
-        let table = self.parse()?;
-        let mut settings = Settings::default();
-        for (key, value) in in_order(&table) {
-            let name = key.get_ref().as_ref();
-            match (name, value.get_ref().as_table()) {
-                ("manager", Some(inner)) => {
-                    for (key, value) in in_order(inner) {
-                        self.setting(key, value, &mut settings);
+    fn units(&mut self, layer: &mut Layer, key: &str, value: &Value<'_>) {
+        match (key, value.get_ref()) {
+            ("worker.unit", DeValue::String(text)) => self.unit(layer, key, text, value.span()),
+            ("worker.units", DeValue::Array(units)) => {
+                if units.len() > PATTERNS_MAX {
+                    let text = format!("{} patterns, at most {PATTERNS_MAX} are allowed in one file", units.len());
+                    return self.complain(Severity::Error, value.span(), key, text);
+                }
+                if units.is_empty() {
+                    return self.complain(Severity::Error, value.span(), key, "the list is empty");
+                }
+                for unit in units.iter() {
+                    match unit.get_ref() {
+                        DeValue::String(text) => self.unit(layer, key, text, unit.span()),
+                        other => {
+                            let text = format!("a text in quotes is expected, not a {}", Given::new(other).kind());
+                            self.complain(Severity::Error, unit.span(), key, text);
+                        }
                     }
                 }
-                ("manager", None) => {
-                    self.complain(Severity::Error, name, key.span(), "must be a table: [manager]".into());
-                }
-                _ => self.unknown("", name, key.span(), ["manager"]),
             }
-        }
-        self.usable().then_some(settings)
-    }
-
-    fn setting(&mut self, key: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>, into: &mut Settings) {
-        let name = format!("manager.{}", key.get_ref());
-        let day = Duration::from_secs(86_400);
-        match name.as_str() {
-            "manager.dry-run" => self.put(&name, value, boolean, |found| into.dry_run = found.value),
-            "manager.max-jobs" => self.put(&name, value, max_jobs, |found| into.max_jobs = found.value),
-            "manager.keep-incidents" => {
-                let read = |value: &DeValue<'_>| span_in(text(value)?, day..=day * 3650);
-                self.put(&name, value, read, |found| into.keep_incidents = found.value);
+            ("worker.unit", DeValue::Array(_)) => {
+                let text = "one text in quotes is expected; several units are written as units = [\"…\", \"…\"]";
+                self.complain(Severity::Error, value.span(), key, text);
             }
-            "manager.keep-finished" => {
-                let read = |value: &DeValue<'_>| span_in(text(value)?, Duration::ZERO..=day * 365);
-                self.put(&name, value, read, |found| into.keep_finished = found.value);
+            ("worker.unit", other) => {
+                let kind = Given::new(other).kind();
+                let text = format!("a text in quotes is expected, as in \"train.service\", not a {kind}");
+                self.complain(Severity::Error, value.span(), key, text);
             }
-            _ => {
-                let known = SETTINGS_KEYS.iter().filter_map(|key| key.strip_prefix("manager."));
-                self.unknown("manager", key.get_ref(), key.span(), known);
+            (_, other) => {
+                let text =
+                    format!("a list is expected, as in [\"train@*.service\"], not a {}", Given::new(other).kind());
+                self.complain(Severity::Error, value.span(), key, text);
             }
         }
     }
 
-    fn section(&mut self, section: &str, table: &Table<'_>, layer: &mut Layer) {
-        for (key, value) in in_order(table) {
-            let name = format!("{section}.{}", key.get_ref());
-            match name.as_str() {
-                "worker.unit" | "worker.units" => self.units(&name, value, layer),
-                "worker.after-success" => {
-                    let read = |value: &DeValue<'_>| {
-                        choice(
-                            text(value)?,
-                            &[("complete", AfterSuccess::Complete), ("restart", AfterSuccess::Restart)],
-                        )
-                    };
-                    self.put(&name, value, read, |found| layer.after_success = Some(found));
+    fn unit(&mut self, layer: &mut Layer, key: &str, text: &str, span: Range<usize>) {
+        match UnitPattern::parse(text) {
+            Ok(pattern) => {
+                if ["*", "*.service"].contains(&pattern.as_str()) {
+                    let text = "matches every service of the machine, also those that the system itself needs";
+                    self.complain(Severity::Warning, span.clone(), key, format!("\"{pattern}\" {text}"));
                 }
-                "progress.notify" => self.put(&name, value, boolean, |found| layer.progress_notify = Some(found)),
-                "progress.total" => self.put(&name, value, total, |found| layer.progress_total = Some(found)),
-                "restart.back-off" => {
-                    self.put(&name, value, |value| back_off(text(value)?), |found| layer.back_off = Some(found));
+                if layer.units.iter().all(|known| known.value != pattern) {
+                    layer.units.push(Setting { value: pattern, from: self.source(span) });
                 }
-                "restart.budget" => {
-                    self.put(&name, value, |value| budget(text(value)?), |found| layer.budget = Some(found));
-                }
-                "restart.reset-after" => {
-                    self.put(&name, value, healthy_span, |found| layer.reset_after = Some(found));
-                }
-                "restart.verify" => self.put(&name, value, healthy_span, |found| layer.verify = Some(found)),
-                "restart.grace" => self.put(&name, value, grace, |found| layer.grace = Some(found)),
-                "restart.on-exhausted" => self.on_exhausted(&name, value, layer),
-                _ if is_later(section, Some(key.get_ref())) => self.later(&name, key.span()),
-                _ => {
-                    let prefix = format!("{section}.");
-                    let known = KEYS.iter().filter_map(|key| key.strip_prefix(prefix.as_str())).collect::<Vec<_>>();
-                    let named = if section == "worker" { &["unit", "units"][..] } else { &[] };
-                    let later = LATER.iter().filter(|(table, _)| *table == section).flat_map(|(_, keys)| *keys);
-                    let known = known.into_iter().chain(named.iter().copied()).chain(later.copied());
-                    self.unknown(section, key.get_ref(), key.span(), known);
-                }
+            }
+            Err(error) => {
+                let text = format!("{}: {error}", super::value::quoted(text));
+                self.complain(Severity::Error, span, key, text);
             }
         }
     }
 
-    fn on_exhausted(&mut self, name: &str, value: &Spanned<DeValue<'_>>, layer: &mut Layer) {
-        const CHOICES: [(&str, Option<OnExhausted>); 3] = [
-            ("quarantine", Some(OnExhausted::Quarantine)),
-            ("stop", Some(OnExhausted::Stop)),
-            ("next-remedy", None),
-        ];
-        let mut later = false;
-        let read = |value: &DeValue<'_>| choice(text(value)?, &CHOICES);
-        self.put(name, value, read, |found| {
-            later = found.value.is_none();
-            let value = found.value.unwrap_or(OnExhausted::Quarantine);
-            layer.on_exhausted = Some(Setting { value, from: found.from });
-        });
-        if later {
-            let text = "this version has no further remedies; \"quarantine\" is used instead".into();
-            self.complain(Severity::Warning, name, value.span(), text);
-        }
-    }
-
-    fn units(&mut self, name: &str, value: &Spanned<DeValue<'_>>, layer: &mut Layer) {
-        let single = name == "worker.unit";
-        let rows: Vec<_> = match value.get_ref() {
-            DeValue::String(_) if single => vec![value],
-            DeValue::Array(rows) if !single => rows.iter().collect(),
-            _ => {
-                let wanted = if single { "one unit name in quotes" } else { "a list of unit names in quotes" };
-                self.complain(Severity::Error, name, value.span(), format!("{wanted} is wanted"));
-                return;
-            }
-        };
-        if rows.len() > UNITS_MAX {
-            let text = format!("{} patterns; at most {UNITS_MAX} are allowed", rows.len());
-            self.complain(Severity::Error, name, value.span(), text);
-            return;
-        }
-        for row in rows {
-            let read = |value: &DeValue<'_>| {
-                let text = text(value)?;
-                UnitPattern::parse(text).map_err(|why| format!("{}: {why}", shown(text)))
-            };
-            self.put(name, row, read, |found| layer.units.push(found));
-        }
-    }
-
-    fn causes(&mut self, causes: &Table<'_>, layer: &mut Layer) {
-        const ACTIONS: [(&str, CauseAction); 5] = [
-            ("restart", CauseAction::Restart),
-            ("hold", CauseAction::Hold),
-            ("quarantine", CauseAction::Quarantine),
-            ("stop", CauseAction::Stop),
-            ("ignore", CauseAction::Ignore),
-        ];
+    fn causes(&mut self, layer: &mut Layer, causes: &DeTable<'_>) {
         for (name, value) in in_order(causes) {
+            let below = format!("cause.{}", name.get_ref());
             let Some(cause) = Cause::parse(name.get_ref()) else {
-                let known = Cause::ALL.iter().map(|cause| cause.as_str());
-                self.unknown("cause", name.get_ref(), name.span(), known);
+                self.complain(Severity::Warning, name.span(), &below, keys::unknown_cause(name.get_ref()));
                 continue;
             };
-            let Some(table) = value.get_ref().as_table() else {
-                let text = format!("must be a table: [cause.{cause}]");
-                self.complain(Severity::Error, cause.as_str(), name.span(), text);
+            let DeValue::Table(entries) = value.get_ref() else {
+                let text = format!("a table is expected; write [{below}] and action = \"…\" below it");
+                self.complain(Severity::Error, value.span(), &below, text);
                 continue;
             };
-            for (key, value) in in_order(table) {
-                let name = format!("cause.{cause}.{}", key.get_ref());
-                match key.get_ref().as_ref() {
-                    "action" => {
-                        let read = |value: &DeValue<'_>| choice(text(value)?, &ACTIONS);
-                        self.put(&name, value, read, |found| {
-                            layer.causes.insert(cause, found);
-                        });
+            for (key, value) in in_order(entries) {
+                let full = format!("{below}.{}", key.get_ref());
+                if self.skips(&keys::cause_key(key.get_ref()), key, &full) {
+                    continue;
+                }
+                match cause_action(Given::new(value.get_ref())) {
+                    Ok(action) => {
+                        let from = self.source(key.span());
+                        layer.causes.insert(cause, Setting { value: action, from });
                     }
-                    key_name if LATER_CAUSE.contains(&key_name) => self.later(&name, key.span()),
-                    key_name => {
-                        let known = LATER_CAUSE.iter().copied().chain(["action"]);
-                        self.unknown(&format!("cause.{cause}"), key_name, key.span(), known);
-                    }
+                    Err(text) => self.complain(Severity::Error, value.span(), &full, text),
                 }
             }
         }
     }
 
-    /// Reads a value and puts it where it belongs, or complains.
-    fn put<T>(
-        &mut self,
-        key: &str,
-        value: &Spanned<DeValue<'_>>,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
-        into: impl FnOnce(Setting<T>),
-    ) {
-        let has_control = value.get_ref().as_str().is_some_and(|text| text.contains(char::is_control));
-        let read = if has_control { Err("control characters are not allowed".into()) } else { read(value.get_ref()) };
-        match read {
-            Ok(read) => into(Setting { value: read, from: self.source_at(value.span()) }),
-            Err(text) => self.complain(Severity::Error, key, value.span(), text),
+    /// Warns about a name that has no effect, and says whether it is one.
+    fn skips(&mut self, name: &Name, key: &Key<'_>, full: &str) -> bool {
+        match name {
+            Name::Known => false,
+            Name::Unsupported => {
+                self.complain(Severity::Warning, key.span(), full, UNSUPPORTED_TEXT);
+                true
+            }
+            Name::Unknown(text) => {
+                self.complain(Severity::Warning, key.span(), full, text.as_str());
+                true
+            }
         }
     }
 
-    fn source_at(&self, span: Range<usize>) -> Source {
-        match self.source {
-            Some(source) => Source(source.into()),
-            None => Source(format!("{}:{}", self.file, self.place(span).0).into()),
-        }
-    }
-
-    fn unknown<'k>(
-        &mut self,
-        section: &str,
-        key: &str,
-        at: Range<usize>,
-        known: impl IntoIterator<Item = &'k str>,
-    ) {
-        let what = if section.is_empty() { "table" } else { "key" };
-        let hint = match nearest(key, known) {
-            Some(word) => format!("; did you mean {word:?}?"),
-            None => String::new(),
+    /// A value where a table should be.
+    fn no_table(&mut self, key: &Key<'_>, value: &DeValue<'_>) {
+        let name = key.get_ref();
+        let text = match value {
+            DeValue::Array(_) => format!("one table is expected, [{name}], not a list"),
+            other => format!("a table is expected, [{name}], not a {}", Given::new(other).kind()),
         };
-        let full = if section.is_empty() { shown(key) } else { format!("{section}.{}", shown(key)) };
-        self.complain(Severity::Warning, &full, at, format!("unknown {what}, ignored{hint}"));
+        self.complain(Severity::Error, key.span(), name, text);
     }
 
-    fn later(&mut self, key: &str, at: Range<usize>) {
-        let text = "is not supported by this version and has no effect".into();
-        self.complain(Severity::Warning, key, at, text);
-    }
-
-    fn usable(&self) -> bool {
-        self.complaints.iter().all(|complaint| complaint.severity == Severity::Warning)
-    }
-
-    fn complain(&mut self, severity: Severity, key: &str, at: Range<usize>, text: String) {
-        let is_first_error = severity == Severity::Error && self.usable();
-        if self.complaints.len() >= COMPLAINTS_MAX && !is_first_error {
+    fn complain(&mut self, severity: Severity, span: Range<usize>, key: &str, text: impl Into<String>) {
+        self.refused |= severity == Severity::Error;
+        // A file with many warnings must still show its errors.
+        let told = self.complaints.iter().filter(|complaint| complaint.severity == severity).count();
+        if told >= COMPLAINTS_MAX / 2 {
+            self.untold += 1;
             return;
         }
-        let (line, column) = if self.source.is_some() { (0, 0) } else { self.place(at) };
-        self.complaints.push(Complaint { severity, file: self.file.to_owned(), line, column, key: key.into(), text });
+        let (line, column) = self.place(span.start);
+        let key = shown_key(key);
+        self.complaints.push(Complaint { severity, file: self.file.clone(), line, column, key, text: text.into() });
     }
 
-    /// Line and column, from one.
-    fn place(&self, at: Range<usize>) -> (usize, usize) {
-        let before = self.text.get(..at.start).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-        (line, column)
+    /// Line and column of a byte, both counted from 1.
+    fn place(&self, at: usize) -> (usize, usize) {
+        let line = self.lines.partition_point(|start| *start <= at).max(1);
+        let before = self.text.get(self.lines[line - 1]..at).unwrap_or_default();
+        (line, before.chars().count() + 1)
     }
-}
 
-/// The rows of a table as they stand in the file.
-fn in_order<'t, 'i>(
-    table: &'t Table<'i>,
-) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
-    let mut rows: Vec<_> = table.iter().collect();
-    rows.sort_by_key(|(key, _)| key.span().start);
-    rows
-}
+    fn source(&self, span: Range<usize>) -> Source {
+        Source(format!("{}:{}", self.file, self.place(span.start).0).into())
+    }
 
-fn is_later(section: &str, key: Option<&str>) -> bool {
-    LATER.iter().any(|(table, keys)| {
-        *table == section
-            && match key {
-                None => keys.is_empty(),
-                Some(key) => keys.contains(&key),
-            }
-    })
-}
-
-fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
-    value.as_str().ok_or_else(|| format!("a text in quotes is wanted, not a {}", value.type_str()))
-}
-
-fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
-    match value.as_bool() {
-        Some(value) => Ok(value),
-        None => match value.as_str() {
-            Some("true" | "yes" | "on") => Ok(true),
-            Some("false" | "no" | "off") => Ok(false),
-            _ => Err("true or false is wanted".into()),
-        },
+    fn end<T>(mut self, content: Option<T>) -> Checked<T> {
+        self.complaints.sort_by_key(|complaint| (complaint.line, complaint.column));
+        if self.untold > 0 {
+            let text = format!("and {} more complaints", self.untold);
+            self.complaints.push(Complaint::about(Severity::Warning, self.file, text));
+        }
+        Checked { content: content.filter(|_| !self.refused), refused: self.refused, complaints: self.complaints }
     }
 }
 
-fn number(value: &DeValue<'_>) -> Option<u64> {
-    match value {
-        DeValue::Integer(integer) => u64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok(),
-        DeValue::String(text) => text.parse().ok(),
-        _ => None,
+/// Judges a name outside of any table: a table's, or that of a key whose table header is missing.
+fn name_at_top(key: &Key<'_>, value: &Value<'_>, table: fn(&str) -> Name, entry: fn(&str, &str) -> Name) -> Name {
+    match table(key.get_ref()) {
+        Name::Unknown(_) if !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)) => {
+            entry("", key.get_ref())
+        }
+        name => name,
     }
 }
 
-fn total(value: &DeValue<'_>) -> Result<Option<u64>, String> {
-    number(value).filter(|total| *total > 0).map(Some).ok_or_else(|| "a whole number above 0 is wanted".into())
+/// The entries in the order of the file; the parser sorts them by name.
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Key<'i>, &'a Value<'i>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
 }
 
-fn max_jobs(value: &DeValue<'_>) -> Result<u32, String> {
-    let found = number(value).and_then(|jobs| u32::try_from(jobs).ok()).filter(|jobs| (1..=128).contains(jobs));
-    found.ok_or_else(|| "a whole number from 1 to 128 is wanted".into())
-}
-
-fn healthy_span(value: &DeValue<'_>) -> Result<Duration, String> {
-    span_in(text(value)?, Duration::ZERO..=Duration::from_secs(30 * 86_400))
-}
-
-fn grace(value: &DeValue<'_>) -> Result<Duration, String> {
-    let grace = span(text(value)?)?;
-    if grace > Duration::from_secs(86_400) { Err("at most 1d is allowed".into()) } else { Ok(grace) }
-}
-
-fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-        let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
-        format!("{} is not one of {}", shown(text), words.join(", "))
-    })
-}
-
-/// A text from a file, fit for a message.
-fn shown(text: &str) -> String {
-    let cut: String = text.chars().take(80).collect();
-    let quoted = format!("{cut:?}");
-    if text.chars().count() > 80 { format!("{quoted}…") } else { quoted }
+/// A key for messages: a quoted key may hold anything, and be of any length.
+fn shown_key(key: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut line: String = key.chars().take(LONGEST).flat_map(|c| c.escape_debug()).collect();
+    if key.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
 }

@@ -1,267 +1,268 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reads the policy files and the settings, and says exactly what is wrong with them.
+//! What the admin wrote, read and checked: the search path, each file, each key, and every complaint with its line.
 //!
-//! A file is used whole or not at all. At start a broken file is left out; on reload the last good policy of that file
-//! stays in force. Nothing here acts, and nothing here knows which units exist.
+//! A broken file is refused as a whole and alone: all others count. On a reload the last good policy of a file that is
+//! broken now stays in force. An empty configuration is nothing to complain about. Nothing here decides what a policy
+//! means, and nothing is written.
 
 mod check;
-mod dirs;
-mod value;
+pub mod complaint;
+pub mod dirs;
+mod given;
+pub mod keys;
+mod overlap;
+pub mod show;
+pub mod value;
 
 #[cfg(test)]
 mod tests;
 
-pub use check::SETTINGS_KEYS;
+pub use check::{COMPLAINTS_MAX, PATTERNS_MAX, own_layer};
+pub use complaint::{Complaint, Severity};
+pub use dirs::{Mode, search_path};
 
-use crate::engine::policy::{Layer, Policies, Settings, UnitPattern};
-use check::Checker;
-use std::collections::BTreeMap;
-use std::fmt;
+use crate::engine::policy::{Layer, Policies, Settings};
+use check::SettingsLine;
+use dirs::{Found, SETTINGS_FILE, UNSUPPORTED_DIRS, WORKERS_DIR, shown};
+use std::collections::HashMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use value::span;
-
-/// Whose configuration it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    System,
-    User,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// It is said, and the file is used.
-    Warning,
-    /// The file is not used.
-    Error,
-}
-
-/// What is wrong, where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
-    pub severity: Severity,
-    pub file: String,
-    /// From 1; zero if it is about the whole file.
-    pub line: usize,
-    /// From 1; zero if it is about the whole file.
-    pub column: usize,
-    /// `restart.budget`; empty if it is about no key.
-    pub key: String,
-    pub text: String,
-}
-
-/// What was read.
+/// What one look at the configuration found.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     pub policies: Policies,
+    /// In the order of the files, and of the lines within each.
     pub complaints: Vec<Complaint>,
-    /// Every file that counts, in reading order.
-    pub files: Vec<PathBuf>,
-    layers: BTreeMap<PathBuf, Arc<Layer>>,
+    /// The files that count, the settings first, then by name.
+    pub files: Vec<FileState>,
 }
 
-impl Complaint {
-    fn about_file(severity: Severity, file: &Path, text: String) -> Complaint {
-        let file = file.display().to_string();
-        Complaint { severity, file, line: 0, column: 0, key: String::new(), text }
+/// A file that counts, and what became of it.
+#[derive(Clone, Debug)]
+pub struct FileState {
+    /// `watcherd.toml` or `workers.d/NAME`, the same for each directory of the search path.
+    pub name: String,
+    pub path: PathBuf,
+    pub status: FileStatus,
+    /// What is in force of it.
+    content: Content,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileStatus {
+    Good,
+    /// A symlink to /dev/null.
+    Masked,
+    /// Refused; nothing of it is in force.
+    Refused,
+    /// Refused; what it said when it was last good is in force.
+    Kept,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Nothing,
+    Layer(Arc<Layer>),
+    Settings(Settings, Vec<SettingsLine>),
+}
+
+impl Loaded {
+    /// The complaints because of which a file is refused: the daemon is degraded while there are any.
+    pub fn errors(&self) -> impl Iterator<Item = &Complaint> {
+        self.complaints.iter().filter(|complaint| complaint.is_error())
     }
-}
 
-impl fmt::Display for Complaint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
-        }
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
-        }
-        write!(f, ": {}", self.text)
-    }
-}
-
-/// Reads everything below `root`.
-pub fn load(mode: Mode, root: &Path) -> Loaded {
-    load_over(&Loaded::default(), mode, root)
-}
-
-/// Reads everything anew; a file that is broken now keeps the policy that it had in `previous`.
-pub fn load_over(previous: &Loaded, mode: Mode, root: &Path) -> Loaded {
-    let directories = dirs::search_path(mode, root);
-    let mut loaded = Loaded::default();
-    loaded.policies.settings = Settings::default();
-    if let Some(file) = dirs::find(&directories, "watcherd.toml") {
-        match read_settings(&file, &mut loaded.complaints) {
-            Some(settings) => loaded.policies.settings = settings,
-            None => loaded.policies.settings = previous.policies.settings.clone(),
-        }
-        loaded.files.push(file);
-    }
-    for file in dirs::list(&directories, "workers.d", &mut loaded.complaints) {
-        let layer = match read_layer(&file, &mut loaded.complaints) {
-            Some(layer) => Some(Arc::new(layer)),
-            None => keep(previous, &file, &mut loaded.complaints),
-        };
-        if let Some(layer) = layer {
-            loaded.policies.layers.push(Arc::clone(&layer));
-            loaded.layers.insert(file.clone(), layer);
-        }
-        loaded.files.push(file);
-    }
-    later_directories(&directories, &mut loaded);
-    overlaps(&loaded.policies, &mut loaded.complaints);
-    loaded
-}
-
-fn keep(previous: &Loaded, file: &Path, complaints: &mut Vec<Complaint>) -> Option<Arc<Layer>> {
-    let former = previous.layers.get(file)?;
-    let text = "its last good policy stays in force".into();
-    complaints.push(Complaint::about_file(Severity::Warning, file, text));
-    Some(Arc::clone(former))
-}
-
-/// Kinds of files that later versions read.
-fn later_directories(directories: &[PathBuf], loaded: &mut Loaded) {
-    for sub in ["pools.d", "limits.d", "rules.d"] {
-        for file in dirs::list(directories, sub, &mut Vec::new()) {
-            let text = format!("{sub} is not supported by this version and has no effect");
-            loaded.complaints.push(Complaint::about_file(Severity::Warning, &file, text));
-        }
-    }
-}
-
-fn read_settings(file: &Path, complaints: &mut Vec<Complaint>) -> Option<Settings> {
-    let name = file.display().to_string();
-    let text = read(file, complaints)?;
-    let mut checker = Checker::new(&name, &text, None);
-    let settings = checker.settings();
-    complaints.append(&mut checker.complaints);
-    settings
-}
-
-fn read_layer(file: &Path, complaints: &mut Vec<Complaint>) -> Option<Layer> {
-    let name = file.display().to_string();
-    let text = read(file, complaints)?;
-    let mut checker = Checker::new(&name, &text, None);
-    let layer = checker.layer();
-    complaints.append(&mut checker.complaints);
-    let layer = layer?;
-    if layer.units.is_empty() {
-        let text = "[worker] names no unit; `unit = \"NAME.service\"` or `units = […]` is needed".into();
-        complaints.push(Complaint::about_file(Severity::Error, file, text));
-        return None;
-    }
-    Some(layer)
-}
-
-fn read(file: &Path, complaints: &mut Vec<Complaint>) -> Option<String> {
-    dirs::read(file).map_err(|text| complaints.push(Complaint::about_file(Severity::Error, file, text))).ok()
-}
-
-/// Says which units are named by more than one file, and which file wins.
-fn overlaps(policies: &Policies, complaints: &mut Vec<Complaint>) {
-    for (at, later) in policies.layers.iter().enumerate() {
-        for pattern in &later.units {
-            let matches = |other: &UnitPattern| match (pattern.value.exact(), other.exact()) {
-                (Some(name), _) => other.matches(&name),
-                (None, Some(name)) => pattern.value.matches(&name),
-                (None, None) => *other == pattern.value,
+    /// What is in force, file by file: `key = value  # FILE:LINE`.
+    pub fn show(&self) -> String {
+        let mut text = String::new();
+        for file in &self.files {
+            let note = match file.status {
+                FileStatus::Good => "",
+                FileStatus::Masked => "  (masked)",
+                FileStatus::Refused => "  (refused)",
+                FileStatus::Kept => "  (refused, what was read before stays in force)",
             };
-            let earlier = policies.layers[..at].iter().flat_map(|layer| &layer.units);
-            if let Some(other) = earlier.clone().find(|other| matches(&other.value)) {
-                let (file, line) = split_source(&pattern.from.0);
-                let text = format!(
-                    "{} is also matched by {} ({}); what this file says wins",
-                    pattern.value, other.from, other.value
-                );
-                complaints.push(Complaint {
-                    severity: Severity::Warning,
-                    file,
-                    line,
-                    column: 0,
-                    key: "worker.units".into(),
-                    text,
-                });
+            let gap = if text.is_empty() { "" } else { "\n" };
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "{gap}# {}{note}", shown(&file.path));
+            text.push_str(&file.content.lines());
+        }
+        text
+    }
+}
+
+impl Content {
+    fn lines(&self) -> String {
+        let mut lines = Vec::new();
+        match self {
+            Content::Nothing => {}
+            Content::Layer(layer) => {
+                lines
+                    .extend(layer.units.iter().map(|unit| ("worker.units", format!("\"{}\"", unit.value), &unit.from)));
+                let mut text = joined(&lines);
+                for entry in show::entries(layer) {
+                    text.push_str(&joined(&[(&entry.key, entry.value, &entry.from)]));
+                }
+                return text;
+            }
+            Content::Settings(settings, set) => {
+                let values: HashMap<_, _> = show::settings_values(settings).into_iter().collect();
+                lines.extend(set.iter().map(|(key, from)| (*key, values.get(key).cloned().unwrap_or_default(), from)));
             }
         }
+        joined(&lines)
     }
 }
 
-fn split_source(source: &str) -> (String, usize) {
-    match source.rsplit_once(':').and_then(|(file, line)| Some((file, line.parse().ok()?))) {
-        Some((file, line)) => (file.to_owned(), line),
-        None => (source.to_owned(), 0),
-    }
+fn joined(lines: &[(&str, String, &crate::engine::policy::Source)]) -> String {
+    lines.iter().map(|(key, value, from)| format!("{key} = {value}  # {from}\n")).collect()
 }
 
-/// Checks files, or all files below directories, or (without any path) everything that the daemon would read.
-pub fn check_paths(mode: Mode, root: &Path, paths: &[PathBuf]) -> Vec<Complaint> {
+/// Reads the configuration below `root`, which is `/` except in tests and for images.
+pub fn load(mode: Mode, root: &Path) -> Loaded {
+    load_dirs(&search_path(mode, root), None)
+}
+
+/// Reads the configuration again. Where a file is broken now, what `previous` read from it stays in force.
+pub fn load_over(previous: &Loaded, mode: Mode, root: &Path) -> Loaded {
+    load_dirs(&search_path(mode, root), Some(previous))
+}
+
+/// Checks files and directories that somebody named, or the whole configuration if there are none.
+///
+/// A directory is either one of the search path or one that holds policy files.
+pub fn check_paths(paths: &[PathBuf], mode: Mode, root: &Path) -> Vec<Complaint> {
     if paths.is_empty() {
         return load(mode, root).complaints;
     }
-    let mut complaints = Vec::new();
+    let mut loaded = Loaded::default();
     for path in paths {
-        if path.is_dir() {
-            let holds_policies = path.file_name().is_some_and(|name| name == "workers.d");
-            let sub = if holds_policies { "" } else { "workers.d" };
-            for file in dirs::list(std::slice::from_ref(path), sub, &mut complaints) {
-                read_layer(&file, &mut complaints);
-            }
-            if path.join("watcherd.toml").exists() {
-                read_settings(&path.join("watcherd.toml"), &mut complaints);
-            }
-        } else if path.file_name().is_some_and(|name| name == "watcherd.toml") {
-            read_settings(path, &mut complaints);
+        if !path.is_dir() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            loaded.add(Found { name, path: path.clone(), masked: false }, None);
+        } else if path.join(WORKERS_DIR).exists() || path.join(SETTINGS_FILE).exists() {
+            loaded.add_listing(dirs::list(std::slice::from_ref(path)), None);
         } else {
-            read_layer(path, &mut complaints);
+            loaded.add_listing(dirs::list_one(path), None);
         }
     }
-    complaints
+    loaded.finish().complaints
 }
 
-/// The files that count with their text, or why they cannot be read.
-pub fn texts(loaded: &Loaded) -> Vec<(PathBuf, Result<String, String>)> {
-    loaded.files.iter().map(|file| (file.clone(), dirs::read(file))).collect()
-}
-
-/// Reads settings that came as dotted keys and texts, from `watcherctl run` or over D-Bus.
+/// The files that count, each with its path as a comment before its text, as `systemctl cat` prints units.
 ///
-/// `what` stands for the file in messages and as the source of the values.
-pub fn own_layer(pairs: &[(String, String)], what: &str) -> Result<Layer, Complaint> {
-    let wrong = |key: &str, text: String| Complaint {
-        severity: Severity::Error,
-        file: what.to_owned(),
-        line: 0,
-        column: 0,
-        key: key.chars().take(80).filter(|c| !c.is_control()).collect(),
-        text,
-    };
-    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (key, value) in pairs {
-        let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
-        let split = key.rsplit_once('.').filter(|(table, name)| plain && !table.is_empty() && !name.is_empty());
-        let Some((table, name)) = split else {
-            return Err(wrong(key, "is not a key such as \"restart.budget\"".into()));
+/// The complaints are about files that cannot be read.
+pub fn cat(mode: Mode, root: &Path) -> (String, Vec<Complaint>) {
+    let listing = dirs::list(&search_path(mode, root));
+    let (mut all, mut complaints) = (String::new(), listing.complaints);
+    for file in listing.settings.iter().chain(&listing.workers) {
+        let gap = if all.is_empty() { "" } else { "\n" };
+        if file.masked {
+            let _ = writeln!(all, "{gap}# {} (masked)", shown(&file.path));
+            continue;
+        }
+        match dirs::read(&file.path) {
+            Ok(read) => {
+                let _ = writeln!(all, "{gap}# {}", shown(&file.path));
+                // A terminal would obey control characters.
+                all.extend(
+                    read.text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }),
+                );
+                if !all.ends_with('\n') {
+                    all.push('\n');
+                }
+            }
+            Err(complaint) => complaints.push(complaint),
+        }
+    }
+    (all, complaints)
+}
+
+fn load_dirs(search: &[PathBuf], previous: Option<&Loaded>) -> Loaded {
+    let mut loaded = Loaded::default();
+    loaded.add_listing(dirs::list(search), previous);
+    loaded.finish()
+}
+
+impl Loaded {
+    fn add_listing(&mut self, listing: dirs::Listing, previous: Option<&Loaded>) {
+        self.complaints.extend(listing.complaints);
+        let mut found: Vec<Found> = listing.settings.into_iter().chain(listing.workers).collect();
+        // What was in a directory that cannot be listed now is still there as far as anybody knows.
+        for file in previous.iter().flat_map(|previous| &previous.files) {
+            let hidden = file.path.parent().is_some_and(|dir| listing.unread.iter().any(|unread| unread == dir));
+            if hidden && found.iter().all(|known| known.name != file.name) {
+                found.push(Found { name: file.name.clone(), path: file.path.clone(), masked: false });
+            }
+        }
+        // The settings come first because "wa" sorts before "wo".
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        for file in found {
+            self.add(file, previous);
+        }
+    }
+
+    fn add(&mut self, found: Found, previous: Option<&Loaded>) {
+        let Found { name, path, masked } = found;
+        let (mut status, mut content) = (FileStatus::Masked, Content::Nothing);
+        if !masked {
+            (status, content) = self.read(&path);
+        }
+        if status == FileStatus::Refused
+            && let Some(before) = previous.and_then(|previous| previous.last_good(&name))
+        {
+            let text = "the policy that was last good stays in force";
+            self.complaints.push(Complaint::about(Severity::Warning, shown(&path), text));
+            (status, content) = (FileStatus::Kept, before.clone());
+        }
+        match &content {
+            Content::Nothing => {}
+            Content::Layer(layer) => self.policies.layers.push(layer.clone()),
+            Content::Settings(settings, _) => self.policies.settings = settings.clone(),
+        }
+        self.files.push(FileState { name, path, status, content });
+    }
+
+    fn read(&mut self, path: &Path) -> (FileStatus, Content) {
+        let parent = path.parent().and_then(Path::file_name);
+        if let Some(dir) = UNSUPPORTED_DIRS.iter().find(|dir| parent.is_some_and(|parent| parent == **dir)) {
+            let text = format!("files in {dir} are not supported by this version and have no effect");
+            self.complaints.push(Complaint::about(Severity::Warning, shown(path), text));
+            return (FileStatus::Good, Content::Nothing);
+        }
+        let read = match dirs::read(path) {
+            Ok(read) => read,
+            Err(complaint) => {
+                self.complaints.push(complaint);
+                return (FileStatus::Refused, Content::Nothing);
+            }
         };
-        if table == "worker" && name.starts_with("unit") {
-            return Err(wrong(key, "the unit is given already".into()));
+        if read.world_writable {
+            let text = "everybody may write to this file, and so decide what is restarted; run chmod o-w";
+            self.complaints.push(Complaint::about(Severity::Warning, shown(path), text));
         }
-        if value.contains(char::is_control) {
-            return Err(wrong(key, "control characters are not allowed".into()));
-        }
-        tables.entry(table).or_default().push(format!("{name} = {}", toml::Value::String(value.clone())));
+        let (refused, complaints, content) = if path.file_name().is_some_and(|name| name == SETTINGS_FILE) {
+            let checked = check::settings_file(path, &read.text);
+            let content = checked.content.map(|(settings, lines)| Content::Settings(settings, lines));
+            (checked.refused, checked.complaints, content)
+        } else {
+            let checked = check::worker_file(path, &read.text);
+            (checked.refused, checked.complaints, checked.content.map(|layer| Content::Layer(layer.into())))
+        };
+        self.complaints.extend(complaints);
+        (if refused { FileStatus::Refused } else { FileStatus::Good }, content.unwrap_or(Content::Nothing))
     }
-    let text: String =
-        tables.iter().map(|(table, rows)| format!("[{table}]\n{}\n", rows.join("\n"))).collect();
-    let mut checker = Checker::new(what, &text, Some(what));
-    let layer = checker.layer();
-    // A key that has no effect is an error here: nobody reads a log after typing a command.
-    if let Some(complaint) = checker.complaints.into_iter().max_by_key(|complaint| complaint.severity) {
-        return Err(complaint);
+
+    /// What was in force of the file of this name, wherever on the search path it was.
+    fn last_good(&self, name: &str) -> Option<&Content> {
+        let file = self.files.iter().find(|file| file.name == name)?;
+        matches!(file.status, FileStatus::Good | FileStatus::Kept).then_some(&file.content)
     }
-    match layer {
-        Some(layer) => Ok(Layer { file: String::new(), written: pairs.to_vec(), ..layer }),
-        None => Err(wrong("", "cannot be read".into())),
+
+    fn finish(mut self) -> Loaded {
+        self.complaints.extend(overlap::overlaps(&self.policies.layers));
+        self
     }
 }

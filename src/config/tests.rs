@@ -1,220 +1,713 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
+use crate::engine::cause::Cause;
 use crate::engine::ids::WorkerName;
-use crate::engine::policy::KEYS;
+use crate::engine::policy::{BackOff, Budget, CauseAction, KEYS, OnExhausted};
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::time::Duration;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// A root directory with the given files.
 struct Root(TempDir);
 
 impl Root {
-    fn new() -> Root {
-        Root(tempfile::tempdir().expect("a temporary directory"))
+    fn new(files: &[(&str, &str)]) -> Root {
+        let root = Root(TempDir::new().expect("a temporary directory"));
+        for (path, text) in files {
+            root.write(path, text);
+        }
+        root
     }
 
-    fn write(&self, path: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    fn path(&self, path: &str) -> PathBuf {
         let path = self.0.path().join(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
-        fs::write(&path, text).expect("a file");
+        fs::create_dir_all(path.parent().expect("a path below the root")).expect("directories");
         path
+    }
+
+    fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(path), text).expect("a written file");
     }
 
     fn load(&self) -> Loaded {
         load(Mode::System, self.0.path())
     }
 
-    /// The complaints, with the root taken off.
-    fn complaints(&self) -> Vec<String> {
-        let root = format!("{}/", self.0.path().display());
-        self.load().complaints.iter().map(|complaint| complaint.to_string().replace(&root, "/")).collect()
+    fn load_over(&self, previous: &Loaded) -> Loaded {
+        load_over(previous, Mode::System, self.0.path())
+    }
+
+    /// The complaints without the root's own path.
+    fn complaints(&self, loaded: &Loaded) -> Vec<String> {
+        let root = self.0.path().to_str().expect("a UTF-8 path");
+        loaded.complaints.iter().map(|complaint| complaint.to_string().replace(root, "")).collect()
     }
 }
 
-const FILE: &str = "etc/watcherd/workers.d/a.toml";
+fn grace_of(loaded: &Loaded, worker: &str) -> Option<u64> {
+    let name = WorkerName::parse(worker).expect("a worker name");
+    loaded.policies.resolve(&name, None).map(|policy| policy.grace.value.as_secs())
+}
+
+const UNIT: &str = "[worker]\nunit = \"a.service\"\n";
+
+/// What is appended to a file that names a unit in its second line, and all that is said about it.
+const WRONG_VALUES: &[(&str, &[&str])] = &[
+    ("", &[]),
+    ("[restart]\nbudget = \"5/1h\"", &[]),
+    ("[restart]\nbudget = 5", &["4: restart.budget: a text in quotes is expected, as in \"5/1h\", not a number"]),
+    (
+        "[restart]\nbudget = \"5\"",
+        &["4: restart.budget: \"5\" is not a budget; write attempts and a window, as in \"5/1h\""],
+    ),
+    (
+        "[restart]\nbudget = \"0/1h\"",
+        &["4: restart.budget: \"0/1h\": the attempts must be a whole number from 1 to 10000"],
+    ),
+    (
+        "[restart]\nbudget = \"10001/1h\"",
+        &["4: restart.budget: \"10001/1h\": the attempts must be a whole number from 1 to 10000"],
+    ),
+    (
+        "[restart]\nbudget = \"99999999999999999999/1h\"",
+        &["4: restart.budget: \"99999999999999999999/1h\": the attempts must be a whole number from 1 to 10000"],
+    ),
+    (
+        "[restart]\nbudget = \"5/31d\"",
+        &["4: restart.budget: \"5/31d\": the window is out of range, 1s to 30d is allowed"],
+    ),
+    (
+        "[restart]\nbudget = \"5/h\"",
+        &["4: restart.budget: \"h\" is not a time span: a number is expected before \"h\""],
+    ),
+    (
+        "[restart]\n\n# A comment.\nbudget = \"-1/1h\"",
+        &["6: restart.budget: \"-1/1h\": the attempts must be a whole number from 1 to 10000"],
+    ),
+    ("[restart]\nback-off = \"10s\"", &[]),
+    ("[restart]\nback-off = \"0s\"", &[]),
+    ("[restart]\nback-off = 10", &[]),
+    (
+        "[restart]\nback-off = \"5min..1s\"",
+        &["4: restart.back-off: \"5min..1s\": the first pause is longer than the longest one"],
+    ),
+    (
+        "[restart]\nback-off = \"0s..1min\"",
+        &["4: restart.back-off: a first pause of 0 never grows; there will be no pause at all"],
+    ),
+    ("[restart]\nback-off = \"1s..2d\"", &["4: restart.back-off: \"2d\" is out of range, 0 to 1d is allowed"]),
+    ("[restart]\nback-off = \"1s-5min\"", &["4: restart.back-off: \"1s-5min\" is not a time span: it is negative"]),
+    (
+        "[restart]\ngrace = \"5 minuts\"",
+        &[
+            "4: restart.grace: \"5 minuts\" is not a time span: the unit \"minuts\" is unknown (us, ms, s, min, h, d, w, month and y are known)",
+        ],
+    ),
+    ("[restart]\ngrace = \"0s\"", &["4: restart.grace: \"0s\" is out of range, 1s to 1h is allowed"]),
+    ("[restart]\ngrace = -1", &["4: restart.grace: the number is out of range, 1s to 1h is allowed"]),
+    (
+        "[restart]\ngrace = 1.5",
+        &["4: restart.grace: a text in quotes is expected, as in \"30s\", not a decimal number"],
+    ),
+    (
+        "[restart]\ngrace = \"infinity\"",
+        &["4: restart.grace: \"infinity\" is not allowed here; write a time span such as \"1min 30s\""],
+    ),
+    (
+        "[restart]\ngrace = \"\\u001b[31m5s\"",
+        &["4: restart.grace: control characters are not allowed in \"\\u{1b}[31m5s\""],
+    ),
+    ("[restart]\nreset-after = 0", &["4: restart.reset-after: \"0\" is out of range, 1s to 7d is allowed"]),
+    ("[restart]\nverify = \"25h\"", &["4: restart.verify: \"25h\" is out of range, 0 to 1d is allowed"]),
+    (
+        "[restart]\non-exhausted = \"explode\"",
+        &["4: restart.on-exhausted: \"explode\" is not one of \"quarantine\", \"stop\" and \"next-remedy\""],
+    ),
+    (
+        "[restart]\non-exhausted = \"next-remedy\"",
+        &["4: restart.on-exhausted: there are no further remedies in this version; \"quarantine\" is used instead"],
+    ),
+    ("[progress]\ntotal = 0", &["4: progress.total: 0 is not a whole number of 1 or more"]),
+    ("[progress]\ntotal = -5", &["4: progress.total: this is not a whole number of 1 or more"]),
+    ("[progress]\ntotal = \"100\"", &["4: progress.total: a number is expected; write 100 without the quotes"]),
+    ("[progress]\ntotal = 1_000_000", &[]),
+    ("[progress]\nnotify = \"yes\"", &["4: progress.notify: true or false is expected, without quotes, not a text"]),
+    (
+        "[progress]\nfile = \"/x\"\nstall-after = \"10min\"",
+        &[
+            "4: progress.file: is not supported by this version and has no effect",
+            "5: progress.stall-after: is not supported by this version and has no effect",
+        ],
+    ),
+    (
+        "[limits]\nmemory = \"8G\"\n[parameters]\nX = { default = 1 }",
+        &[
+            "3: limits: is not supported by this version and has no effect",
+            "5: parameters: is not supported by this version and has no effect",
+        ],
+    ),
+    ("[cause.segfault]\naction = \"hold\"", &[]),
+    ("cause.segfault.action = \"hold\"", &["3: worker.cause: unknown key, it has no effect"]),
+    (
+        "[cause.segfault]\naction = \"reboot\"",
+        &[
+            "4: cause.segfault.action: \"reboot\" is not one of \"restart\", \"hold\", \"quarantine\", \"stop\" and \"ignore\"",
+        ],
+    ),
+    (
+        "[cause.seg-fault]\naction = \"hold\"",
+        &["3: cause.seg-fault: unknown cause, it has no effect; did you mean \"segfault\"?"],
+    ),
+    ("[cause.gremlins]\naction = \"hold\"", &["3: cause.gremlins: unknown cause, it has no effect"]),
+    (
+        "[cause]\nsegfault = \"hold\"",
+        &["4: cause.segfault: a table is expected; write [cause.segfault] and action = \"…\" below it"],
+    ),
+    (
+        "[cause.gpu-oom]\nactoin = \"hold\"\nscale = { BATCH_SIZE = \"x0.5\" }",
+        &[
+            "4: cause.gpu-oom.actoin: unknown key, it has no effect; did you mean \"action\"?",
+            "5: cause.gpu-oom.scale: is not supported by this version and has no effect",
+        ],
+    ),
+    (
+        "[restart]\nback_off = \"1s\"",
+        &["4: restart.back_off: unknown key, it has no effect; did you mean \"back-off\"?"],
+    ),
+    ("[restart]\ncolour = 1", &["4: restart.colour: unknown key, it has no effect"]),
+    (
+        "[restart]\nnotify = true",
+        &["4: restart.notify: unknown key, it has no effect; \"notify\" belongs into [progress]"],
+    ),
+    ("[restrat]\ngrace = 1", &["3: restrat: unknown table, it has no effect; did you mean [restart]?"]),
+    ("[manager]\ndry-run = true", &["3: manager: this table belongs into watcherd.toml; it has no effect here"]),
+    ("[[restart]]\ngrace = 1", &["3: restart: one table is expected, [restart], not a list"]),
+    ("[restart]\n\"a\\nb\" = 1", &["4: restart.a\\nb: unknown key, it has no effect"]),
+    ("[restart]\ngrace = ", &["4: not valid TOML: string values must be quoted, expected literal string"]),
+    ("[restart]\ngrace = 1\ngrace = 2", &["5: not valid TOML: duplicate key"]),
+    ("[restart", &["3: not valid TOML: unclosed table, expected `]`"]),
+];
 
 #[test]
-fn an_empty_configuration_is_fine() {
-    let root = Root::new();
-    let loaded = root.load();
-    assert!(loaded.complaints.is_empty() && loaded.policies.layers.is_empty());
+fn a_wrong_line_is_told_with_its_number_and_what_is_allowed() {
+    for (text, expected) in WRONG_VALUES {
+        let root = Root::new(&[("etc/watcherd/workers.d/a.toml", &format!("{UNIT}{text}"))]);
+        let loaded = root.load();
+        let expected: Vec<String> =
+            expected.iter().map(|line| format!("/etc/watcherd/workers.d/a.toml:{line}")).collect();
+        assert_eq!(root.complaints(&loaded), expected, "{text}");
+        assert_eq!(loaded.policies.layers.len(), usize::from(loaded.errors().count() == 0), "{text}");
+    }
+}
+
+/// Whole files, and all that is said about them.
+const WRONG_FILES: &[(&str, &[&str])] = &[
+    ("", &[]),
+    ("# Nothing yet.\n", &[]),
+    ("\u{feff}[worker]\nunit = \"a\"\n", &[]),
+    (
+        "[worker]\r\nunit = \"a\"\r\n[restart]\r\ngrace = 0",
+        &[":4: restart.grace: \"0\" is out of range, 1s to 1h is allowed"],
+    ),
+    (
+        "[worker]\nafter-success = \"restart\"",
+        &[":1: worker: no unit is named; write unit = \"NAME.service\" or units = [\"GLOB\", …]"],
+    ),
+    ("[restart]\n", &[":1: worker: no unit is named; write unit = \"NAME.service\" or units = [\"GLOB\", …]"]),
+    ("worker = 5", &[":1: worker: a table is expected, [worker], not a number"]),
+    (
+        "grace = \"5s\"\n[worker]\nunit = \"a\"",
+        &[":1: grace: unknown key, it has no effect; \"grace\" belongs into [restart]"],
+    ),
+    ("[worker]\nunits = []", &[":2: worker.units: the list is empty"]),
+    ("[worker]\nunits = \"a\"", &[":2: worker.units: a list is expected, as in [\"train@*.service\"], not a text"]),
+    (
+        "[worker]\nunit = [\"a\"]",
+        &[":2: worker.unit: one text in quotes is expected; several units are written as units = [\"…\", \"…\"]"],
+    ),
+    (
+        "[worker]\nunits = [\n  \"a\",\n  \"b c\",\n  7,\n]",
+        &[
+            ":4: worker.units: \"b c\": ' ' is not allowed in a unit name (letters, digits and \":-_.\\@\" are)",
+            ":5: worker.units: a text in quotes is expected, not a number",
+        ],
+    ),
+    ("[worker]\nunit = \"\"", &[":2: worker.unit: \"\": the name is empty"]),
+    (
+        "[worker]\nunit = \"/etc/passwd\"",
+        &[":2: worker.unit: \"/etc/passwd\": the part before \"/\" is not a node name"],
+    ),
+    (
+        "[worker]\nunit = \"foo@.service\"",
+        &[":2: worker.unit: \"foo@.service\": it names a template; name an instance, as in worker@1.service"],
+    ),
+    (
+        "[worker]\nunit = \"a.timer\"",
+        &[":2: worker.unit: \"a.timer\": a .timer unit cannot be a worker, only a .service can"],
+    ),
+    (
+        "[worker]\nunit = \"*\"",
+        &[":2: worker.unit: \"*\" matches every service of the machine, also those that the system itself needs"],
+    ),
+    (
+        "[worker]\nunit = \"a\"\n[restart]\ngrace = \"\u{0}\"",
+        &[":4: not valid TOML: the control character 0x00 is not allowed"],
+    ),
+];
+
+#[test]
+fn a_wrong_file_is_told_and_refused_alone() {
+    for (text, expected) in WRONG_FILES {
+        let root = Root::new(&[
+            ("etc/watcherd/workers.d/bad.toml", text),
+            ("etc/watcherd/workers.d/good.toml", "[worker]\nunit = \"good\"\n"),
+        ]);
+        let loaded = root.load();
+        let expected: Vec<String> =
+            expected.iter().map(|line| format!("/etc/watcherd/workers.d/bad.toml{line}")).collect();
+        assert_eq!(root.complaints(&loaded), expected, "{text}");
+        assert!(grace_of(&loaded, "good").is_some(), "{text}");
+    }
 }
 
 #[test]
-fn every_complaint_names_file_line_key_and_what_is_allowed() {
-    let cases = [
-        ("[worker]\nunits = [\"a b\"]\n", "/etc/watcherd/workers.d/a.toml:2: worker.units: \"a b\": ' ' is not allowed in a unit name (letters, digits and \":-_.\\@\" are)"),
-        ("[worker]\nunits = [\"/etc/passwd\"]\n", "/etc/watcherd/workers.d/a.toml:2: worker.units: \"/etc/passwd\": the part before \"/\" is not a node name"),
-        ("[worker]\nunit = \"a@.service\"\n", "/etc/watcherd/workers.d/a.toml:2: worker.unit: \"a@.service\": it names a template; name an instance, as in worker@1.service"),
-        ("[worker]\nunit = 5\n", "/etc/watcherd/workers.d/a.toml:2: worker.unit: one unit name in quotes is wanted"),
-        ("[restart]\nbudget = \"5/1h\"\n", "/etc/watcherd/workers.d/a.toml: [worker] names no unit; `unit = \"NAME.service\"` or `units = […]` is needed"),
-        ("[worker]\nunit = \"a\"\n[restart]\nbudget = \"0/1h\"\n", "/etc/watcherd/workers.d/a.toml:4: restart.budget: 0 attempts are out of range; 1 to 10000 are allowed"),
-        ("[worker]\nunit = \"a\"\n[restart]\nback-off = 5\n", "/etc/watcherd/workers.d/a.toml:4: restart.back-off: a text in quotes is wanted, not a integer"),
-        ("[worker]\nunit = \"a\"\n[restart]\nbugdet = \"5/1h\"\n", "/etc/watcherd/workers.d/a.toml:4: restart.\"bugdet\": unknown key, ignored; did you mean \"budget\"?"),
-        ("[worker]\nunit = \"a\"\n[restrat]\n", "/etc/watcherd/workers.d/a.toml:3: \"restrat\": unknown table, ignored; did you mean \"restart\"?"),
-        ("[worker]\nunit = \"a\"\n[cause.gpu-omm]\naction = \"hold\"\n", "/etc/watcherd/workers.d/a.toml:3: cause.\"gpu-omm\": unknown key, ignored; did you mean \"gpu-oom\"?"),
-        ("[worker]\nunit = \"a\"\n[cause.segfault]\naction = \"dance\"\n", "/etc/watcherd/workers.d/a.toml:4: cause.segfault.action: \"dance\" is not one of \"restart\", \"hold\", \"quarantine\", \"stop\", \"ignore\""),
-        ("[worker]\nunit = \"a\"\n[progress]\nfile = \"/x\"\n", "/etc/watcherd/workers.d/a.toml:4: progress.file: is not supported by this version and has no effect"),
-        ("[worker]\nunit = \"a\"\n[limits]\nmemory = \"8G\"\n", "/etc/watcherd/workers.d/a.toml:3: limits: is not supported by this version and has no effect"),
-        ("[worker]\nunit = \"a\"\n[restart]\ngrace = \"2d\"\n", "/etc/watcherd/workers.d/a.toml:4: restart.grace: at most 1d is allowed"),
-        ("[worker]\nunit = \"a\"\n[progress]\ntotal = 0\n", "/etc/watcherd/workers.d/a.toml:4: progress.total: a whole number above 0 is wanted"),
-        ("[worker]\nunit = \"a\\u0007\"\n", "/etc/watcherd/workers.d/a.toml:2: worker.unit: control characters are not allowed"),
+fn settings_are_read_and_checked() {
+    let good = "[manager]\ndry-run = true\nmax-jobs = 128\nkeep-incidents = \"30d\"\nkeep-finished = \"1h\"\n";
+    let root = Root::new(&[("usr/lib/watcherd/watcherd.toml", good)]);
+    let settings = root.load().policies.settings;
+    assert_eq!(
+        settings,
+        Settings {
+            dry_run: true,
+            max_jobs: 128,
+            keep_incidents: Duration::from_secs(30 * 86_400),
+            keep_finished: Duration::from_secs(3600),
+        }
+    );
+    let cases: &[(&str, &str)] = &[
+        ("[manager]\nmax-jobs = 129", ":2: manager.max-jobs: 129 is not a whole number from 1 to 128"),
+        ("[manager]\ndry-run = 1", ":2: manager.dry-run: true or false is expected, without quotes, not a number"),
+        (
+            "[manager]\nkeep-incidents = \"11y\"",
+            ":2: manager.keep-incidents: \"11y\" is out of range, 1h to 3650d is allowed",
+        ),
+        (
+            "[manager]\nkeep-finished = \"0s\"",
+            ":2: manager.keep-finished: \"0s\" is out of range, 1min to 365d is allowed",
+        ),
+        ("[manager]\ndryrun = true", ":2: manager.dryrun: unknown key, it has no effect; did you mean \"dry-run\"?"),
+        ("dry-run = true", ":1: dry-run: unknown key, it has no effect; \"dry-run\" belongs into [manager]"),
+        ("[manager]\nfile = 1", ":2: manager.file: unknown key, it has no effect"),
+        ("[restart]\n", ":1: restart: this table belongs into a file in workers.d; it has no effect here"),
+        ("manager = 1", ":1: manager: a table is expected, [manager], not a number"),
     ];
     for (text, expected) in cases {
-        let root = Root::new();
-        root.write(FILE, text);
-        assert_eq!(root.complaints(), [expected], "{text}");
+        root.write("etc/watcherd/watcherd.toml", text);
+        let loaded = root.load();
+        assert_eq!(root.complaints(&loaded), [format!("/etc/watcherd/watcherd.toml{expected}")], "{text}");
+        // A broken file hides the one below it all the same, because that is not what the admin wants.
+        assert_eq!(loaded.policies.settings, Settings::default(), "{text}");
     }
 }
 
 #[test]
-fn text_that_is_no_toml_names_the_line() {
-    let root = Root::new();
-    root.write(FILE, "[worker]\nunit = \n");
-    let complaints = root.load().complaints;
-    assert_eq!((complaints.len(), complaints[0].line, complaints[0].severity), (1, 2, Severity::Error));
+fn every_key_of_a_file_arrives_in_the_layer() {
+    let root = Root::new(&[(
+        "etc/watcherd/workers.d/a.toml",
+        "[worker]\nunit = \"a\"\nunits = [\"b@*\", \"a.service\"]\nafter-success = \"restart\"\n\
+         [progress]\nnotify = true\ntotal = 0x10\n\
+         [restart]\nback-off = \" 2s .. 1h 30min \"\nbudget = \"7/1d\"\nreset-after = \"1min\"\nverify = 0\n\
+         grace = \"1.5s\"\non-exhausted = \"stop\"\n\
+         [cause.segfault]\naction = \"hold\"\n[cause]\ndisk-full.action = \"ignore\"\n",
+    )]);
+    let loaded = root.load();
+    assert_eq!(root.complaints(&loaded), [""; 0]);
+    let layer = &loaded.policies.layers[0];
+    let units: Vec<&str> = layer.units.iter().map(|unit| unit.value.as_str()).collect();
+    assert_eq!(units, ["a.service", "b@*"]);
+    let policy = loaded.policies.resolve(&WorkerName::parse("b@1").expect("a name"), None).expect("a policy");
+    assert_eq!(policy.progress_total.value, Some(16));
+    assert!(policy.progress_notify.value);
+    assert_eq!(policy.back_off.value, BackOff { first: Duration::from_secs(2), cap: Duration::from_secs(5400) });
+    assert_eq!(policy.budget.value, Budget { attempts: 7, window: Duration::from_secs(86_400) });
+    assert_eq!(policy.grace.value, Duration::from_millis(1500));
+    assert_eq!(policy.on_exhausted.value, OnExhausted::Stop);
+    assert_eq!(policy.causes[&Cause::Segfault].value, CauseAction::Hold);
+    assert_eq!(policy.causes[&Cause::DiskFull].value, CauseAction::Ignore);
+    assert!(policy.grace.from.0.ends_with("/etc/watcherd/workers.d/a.toml:13"), "{}", policy.grace.from);
 }
 
 #[test]
-fn a_broken_file_does_not_take_the_others_with_it() {
-    let root = Root::new();
-    root.write(FILE, "[worker\n");
-    root.write("etc/watcherd/workers.d/b.toml", "[worker]\nunit = \"b\"\n");
-    assert_eq!(root.load().policies.layers.len(), 1);
-}
-
-#[test]
-fn on_reload_a_broken_file_keeps_its_last_good_policy() {
-    let root = Root::new();
-    root.write(FILE, "[worker]\nunit = \"a\"\n");
-    root.write("etc/watcherd/watcherd.toml", "[manager]\nmax-jobs = 3\n");
-    let good = root.load();
-    root.write(FILE, "[worker]\nunit = 7\n");
-    root.write("etc/watcherd/watcherd.toml", "[manager]\nmax-jobs = 0\n");
-    let again = load_over(&good, Mode::System, root.0.path());
-    assert_eq!(again.policies, good.policies);
-    assert_eq!(again.complaints.iter().filter(|complaint| complaint.severity == Severity::Error).count(), 2);
-    fs::remove_file(root.0.path().join(FILE)).expect("the file goes");
-    assert!(load_over(&good, Mode::System, root.0.path()).policies.layers.is_empty());
-}
-
-#[test]
-fn higher_directories_win_and_dev_null_masks() {
-    let root = Root::new();
-    root.write("usr/lib/watcherd/workers.d/a.toml", "[worker]\nunit = \"vendor\"\n");
-    root.write(FILE, "[worker]\nunit = \"admin\"\n");
-    root.write("usr/lib/watcherd/workers.d/m.toml", "[worker]\nunit = \"masked\"\n");
-    symlink("/dev/null", root.0.path().join("etc/watcherd/workers.d/m.toml")).expect("a link");
-    let units: Vec<_> =
-        root.load().policies.layers.iter().map(|layer| layer.units[0].value.as_str().to_owned()).collect();
-    assert_eq!(units, ["admin.service"]);
-}
-
-#[test]
-fn two_policies_for_one_unit_are_pointed_out_and_the_later_one_wins() {
-    let root = Root::new();
-    root.write(FILE, "[worker]\nunits = [\"w@*\"]\n[restart]\nbudget = \"1/1h\"\ngrace = \"3s\"\n");
-    root.write("etc/watcherd/workers.d/b.toml", "[worker]\nunit = \"w@1\"\n[restart]\nbudget = \"2/1h\"\n");
-    let complaints = root.complaints();
+fn the_higher_directory_wins_by_name_and_the_later_name_wins_by_key() {
+    let with = |grace: u32| format!("[worker]\nunit = \"w\"\n[restart]\ngrace = {grace}\n");
+    let root = Root::new(&[
+        ("usr/lib/watcherd/workers.d/a.toml", &with(1)),
+        ("usr/local/lib/watcherd/workers.d/a.toml", &with(2)),
+        ("run/watcherd/workers.d/a.toml", &with(3)),
+    ]);
+    assert_eq!(grace_of(&root.load(), "w"), Some(3));
+    root.write("etc/watcherd/workers.d/a.toml", with(4));
+    assert_eq!(grace_of(&root.load(), "w"), Some(4));
+    root.write("usr/lib/watcherd/workers.d/b.toml", with(5));
+    let loaded = root.load();
+    assert_eq!(grace_of(&loaded, "w"), Some(5));
     assert_eq!(
-        complaints,
-        ["/etc/watcherd/workers.d/b.toml:2: worker.units: w@1.service is also matched by /etc/watcherd/workers.d/a.toml:2 (w@*.service); what this file says wins"
-            .replace("by /etc", &format!("by {}/etc", root.0.path().display()))
-            .replace(&format!("{}/", root.0.path().display()), "/")]
+        root.complaints(&loaded),
+        ["/usr/lib/watcherd/workers.d/b.toml:2: w.service: also matched by /etc/watcherd/workers.d/a.toml:2; \
+          restart.grace is taken from /usr/lib/watcherd/workers.d/b.toml:4"]
     );
-    let name = WorkerName::parse("w@1").expect("a name");
-    let policy = root.load().policies.resolve(&name, None).expect("two layers");
-    assert_eq!((policy.budget.value.attempts, policy.grace.value), (2, Duration::from_secs(3)));
-    assert!(policy.budget.from.0.ends_with("b.toml:4"), "{}", policy.budget.from);
+    root.write("etc/watcherd/workers.d/.c.toml", "garbage");
+    root.write("etc/watcherd/workers.d/c.toml~", "garbage");
+    root.write("etc/watcherd/workers.d/c.conf", "garbage");
+    assert_eq!(root.load().files.len(), 2);
 }
 
 #[test]
-fn odd_files_are_refused_without_blocking() {
-    let root = Root::new();
-    root.write(FILE, vec![b'#'; 10 * 1024 * 1024]);
-    root.write("etc/watcherd/workers.d/b.toml", b"[worker]\n\xff\xfe");
-    let fifo = root.0.path().join("etc/watcherd/workers.d/c.toml");
-    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-    fs::create_dir(root.0.path().join("etc/watcherd/workers.d/d.toml")).expect("a directory");
+fn a_glob_and_a_name_of_different_files_are_told_only_where_they_differ() {
+    let root = Root::new(&[
+        ("etc/watcherd/workers.d/10.toml", "[worker]\nunits = [\"t*\"]\n[restart]\ngrace = 5\nbudget = \"2/1h\"\n"),
+        ("etc/watcherd/workers.d/20.toml", "[worker]\nunit = \"t1\"\n[restart]\ngrace = \"5s\"\nverify = 1\n"),
+    ]);
+    assert_eq!(root.complaints(&root.load()), [""; 0]);
+    root.write("etc/watcherd/workers.d/20.toml", "[worker]\nunit = \"t1\"\n[restart]\nbudget = \"3/1h\"\n");
     assert_eq!(
-        root.complaints(),
+        root.complaints(&root.load()),
+        ["/etc/watcherd/workers.d/20.toml:2: t1.service: also matched by /etc/watcherd/workers.d/10.toml:2; \
+          restart.budget is taken from /etc/watcherd/workers.d/20.toml:4"]
+    );
+}
+
+#[test]
+fn a_symlink_to_dev_null_masks_and_other_symlinks_are_followed() {
+    let root = Root::new(&[
+        ("usr/lib/watcherd/workers.d/a.toml", UNIT),
+        ("usr/lib/watcherd/watcherd.toml", "[manager]\ndry-run = true\n"),
+        ("srv/elsewhere", "[worker]\nunit = \"linked\"\n"),
+    ]);
+    symlink("/dev/null", root.path("etc/watcherd/workers.d/a.toml")).expect("a symlink");
+    symlink("/dev/null", root.path("etc/watcherd/watcherd.toml")).expect("a symlink");
+    symlink(root.path("srv/elsewhere"), root.path("etc/watcherd/workers.d/b.toml")).expect("a symlink");
+    let loaded = root.load();
+    assert_eq!(root.complaints(&loaded), [""; 0]);
+    assert_eq!(grace_of(&loaded, "a"), None);
+    assert!(grace_of(&loaded, "linked").is_some());
+    assert!(!loaded.policies.settings.dry_run);
+    assert_eq!(loaded.files[0].status, FileStatus::Masked);
+}
+
+#[test]
+fn what_is_no_small_regular_file_is_refused_without_blocking() {
+    let root = Root::new(&[]);
+    let dir = "etc/watcherd/workers.d";
+    nix::unistd::mkfifo(&root.path(&format!("{dir}/fifo.toml")), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    fs::create_dir_all(root.path(&format!("{dir}/dir.toml"))).expect("a directory");
+    symlink("/dev/zero", root.path(&format!("{dir}/device.toml"))).expect("a symlink");
+    symlink("nowhere", root.path(&format!("{dir}/gone.toml"))).expect("a symlink");
+    symlink("loop.toml", root.path(&format!("{dir}/loop.toml"))).expect("a symlink");
+    let large = fs::File::create(root.path(&format!("{dir}/large.toml"))).expect("a file");
+    large.set_len(10 << 20).expect("a sparse file");
+    root.write(&format!("{dir}/limit.toml"), format!("{UNIT}{}", "#".repeat((1 << 20) - UNIT.len())));
+    root.write(&format!("{dir}/over.toml"), format!("{UNIT}{}", "#".repeat((1 << 20) - UNIT.len() + 1)));
+    root.write(&format!("{dir}/latin.toml"), b"[worker]\nunit = \"\xe4\"\n");
+    let loaded = root.load();
+    assert_eq!(
+        root.complaints(&loaded),
         [
-            "/etc/watcherd/workers.d/a.toml: is 10485760 bytes long; at most 1 MiB is read",
-            "/etc/watcherd/workers.d/b.toml: is not UTF-8 text (line 2)",
-            "/etc/watcherd/workers.d/c.toml: is not a regular file",
-            "/etc/watcherd/workers.d/d.toml: is not a regular file",
+            "device.toml: a device, not a regular file",
+            "dir.toml: a directory, not a regular file",
+            "fifo.toml: a named pipe, not a regular file",
+            "gone.toml: cannot be read: No such file or directory",
+            "large.toml: 10485760 bytes, at most 1 MiB is read",
+            "latin.toml:2: not UTF-8: byte 0xe4",
+            "loop.toml: cannot be read: Too many levels of symbolic links",
+            "over.toml: 1048577 bytes, at most 1 MiB is read",
+        ]
+        .map(|line| format!("/{dir}/{line}"))
+    );
+    assert_eq!(loaded.policies.layers.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_listed_is_told() {
+    let root = Root::new(&[("etc/watcherd/workers.d", "a file"), ("etc/watcherd/pools.d/p.toml", "")]);
+    assert_eq!(
+        root.complaints(&root.load()),
+        [
+            "/etc/watcherd/workers.d: the directory cannot be read: Not a directory",
+            "/etc/watcherd/pools.d: this directory is not supported by this version and has no effect",
         ]
     );
+    assert!(Root::new(&[]).load().complaints.is_empty(), "no configuration is no mistake");
 }
 
 #[test]
-fn a_flood_of_unknown_keys_is_bounded() {
-    let root = Root::new();
-    let flood: String = (0..40_000).map(|n| format!("k{n} = 1\n")).collect();
-    root.write(FILE, format!("[worker]\nunit = \"a\"\n{flood}"));
-    assert_eq!(root.load().complaints.len(), 50);
-    root.write(FILE, format!("x = {}1{}", "[".repeat(50_000), "]".repeat(50_000)));
-    assert!(!root.load().complaints.is_empty());
+fn a_policy_that_everybody_may_write_is_told() {
+    let root = Root::new(&[("etc/watcherd/workers.d/a.toml", UNIT)]);
+    fs::set_permissions(root.path("etc/watcherd/workers.d/a.toml"), fs::Permissions::from_mode(0o646)).expect("a mode");
+    assert_eq!(
+        root.complaints(&root.load()),
+        ["/etc/watcherd/workers.d/a.toml: everybody may write to this file, and so decide what is restarted; \
+          run chmod o-w"]
+    );
 }
 
 #[test]
-fn settings_are_read() {
-    let root = Root::new();
-    root.write("etc/watcherd/watcherd.toml", "[manager]\ndry-run = true\nmax-jobs = 4\nkeep-incidents = \"7d\"\n");
-    let settings = root.load().policies.settings;
-    assert!(settings.dry_run);
-    assert_eq!((settings.max_jobs, settings.keep_incidents), (4, Duration::from_secs(7 * 86_400)));
+fn hostile_files_are_bounded_in_time_and_complaints() {
+    let many: String = (0..100_000).map(|i| format!("k{i:05}=1\n")).collect();
+    let wrong: String = (0..20_000).map(|i| format!("[cause.x{i}]\naction = {i}\n")).collect();
+    let units: Vec<String> = (0..2000).map(|i| format!("\"{i}\"")).collect();
+    let cases = [
+        (format!("{UNIT}[restart]\n{many}"), 51, "and 99950 more complaints"),
+        (format!("{UNIT}{wrong}"), 51, "and 19950 more complaints"),
+        (format!("[worker]\nunits = [{}]", units.join(",")), 1, "2000 patterns, at most 1024 are allowed"),
+        (format!("{UNIT}x = {}", "[".repeat(500_000)), 1, "recursion"),
+        (format!("{UNIT}x = {}{}", "{a=".repeat(100_000), "}".repeat(100_000)), 1, "recurs"),
+        (format!("{UNIT}[{}x]", "a.".repeat(200_000)), 1, "recursion limit"),
+        ("[".repeat(1 << 20), 1, "not valid TOML"),
+        ("\"".repeat(1 << 20), 1, "not valid TOML"),
+        (format!("{UNIT}{} = 1", "x".repeat(1_000_000)), 1, "x…: unknown key"),
+        (
+            format!("{UNIT}[restart]\ngrace = \"{}\"", "9".repeat(1_000_000)),
+            1,
+            "9\"… is not a time span: it is too long",
+        ),
+        (format!("{UNIT}[restart]\ngrace = \"{}\"", "1s ".repeat(300_000)), 1, "out of range"),
+        (format!("{UNIT}[progress]\ntotal = {}", "9".repeat(1_000_000)), 1, "not a whole number"),
+    ];
+    for (text, count, last) in cases {
+        let root = Root::new(&[("etc/watcherd/workers.d/a.toml", &text)]);
+        let start = Instant::now();
+        let complaints = root.complaints(&root.load());
+        let head: String = text.chars().skip(UNIT.len()).take(40).collect();
+        assert!(start.elapsed() < Duration::from_secs(60), "{head}: {:?}", start.elapsed());
+        assert_eq!(complaints.len(), count, "{head}: {complaints:?}");
+        let told = complaints.last().expect("a complaint");
+        assert!(told.contains(last), "{head}: {told}");
+        assert!(told.len() < 1000, "{head}: {} bytes", told.len());
+    }
 }
 
 #[test]
-fn own_settings_are_read_and_can_be_read_again() {
-    let pairs = |rows: &[(&str, &str)]| -> Vec<(String, String)> {
-        rows.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+fn many_files_with_many_globs_are_compared_within_bounds() {
+    let root = Root::new(&[]);
+    for file in 0..40 {
+        let units: Vec<String> = (0..100).map(|i| format!("\"*{i}*x*{file}*\", \"n{file}-{i}\"")).collect();
+        let text = format!("[worker]\nunits = [{}]\n[restart]\ngrace = {}\n", units.join(","), file + 1);
+        root.write(&format!("etc/watcherd/workers.d/{file:02}.toml"), text);
+    }
+    let start = Instant::now();
+    assert!(root.load().complaints.len() <= 100);
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_reload_over_a_broken_file_keeps_its_last_good_policy() {
+    let with = |grace: u32| format!("{UNIT}[restart]\ngrace = {grace}\n");
+    let path = "etc/watcherd/workers.d/a.toml";
+    let root = Root::new(&[(path, &with(5)), ("etc/watcherd/watcherd.toml", "[manager]\nmax-jobs = 3\n")]);
+    let good = root.load();
+
+    root.write(path, "[worker");
+    root.write("etc/watcherd/watcherd.toml", "[manager]\nmax-jobs = 0\n");
+    let kept = root.load_over(&good);
+    assert_eq!(grace_of(&kept, "a"), Some(5));
+    assert_eq!(kept.policies.settings.max_jobs, 3);
+    assert_eq!(
+        root.complaints(&kept),
+        [
+            "/etc/watcherd/watcherd.toml:2: manager.max-jobs: 0 is not a whole number from 1 to 128",
+            "/etc/watcherd/watcherd.toml: the policy that was last good stays in force",
+            "/etc/watcherd/workers.d/a.toml:1: not valid TOML: unclosed table, expected `]`",
+            "/etc/watcherd/workers.d/a.toml: the policy that was last good stays in force",
+        ]
+    );
+    assert_eq!(kept.errors().count(), 2);
+
+    let kept_again = root.load_over(&kept);
+    assert_eq!(grace_of(&kept_again, "a"), Some(5), "it survives more than one reload");
+    assert_eq!(grace_of(&root.load(), "a"), None, "a first start has nothing to keep");
+
+    fs::remove_file(root.path(path)).expect("a removed file");
+    assert_eq!(grace_of(&root.load_over(&kept), "a"), None, "a file that is gone is not broken");
+    root.write(path, with(7));
+    let mended = root.load_over(&kept_again);
+    assert_eq!(grace_of(&mended, "a"), Some(7));
+
+    let workers = root.path("etc/watcherd/workers.d");
+    fs::remove_dir_all(&workers).expect("a removed directory");
+    symlink("workers.d", &workers).expect("a symlink");
+    let unlisted = root.load_over(&mended);
+    assert_eq!(grace_of(&unlisted, "a"), Some(7), "a directory that cannot be listed proves nothing");
+    assert_eq!(grace_of(&root.load_over(&unlisted), "a"), Some(7));
+}
+
+#[test]
+fn a_users_directory_is_found_as_the_xdg_specification_says() {
+    let path = |config: Option<&str>, home: Option<&str>| {
+        dirs::user_path(Path::new("/r"), config.map(Into::into), home.map(Into::into)).remove(0)
     };
-    let given = pairs(&[
-        ("restart.budget", "3/5min"),
-        ("cause.segfault.action", "hold"),
-        ("progress.notify", "true"),
-        ("progress.total", "40"),
+    assert_eq!(path(Some("/c"), Some("/h")), Path::new("/r/c/watcherd"));
+    assert_eq!(path(Some(""), Some("/h")), Path::new("/r/h/.config/watcherd"));
+    assert_eq!(path(Some("relative"), Some("/h")), Path::new("/r/h/.config/watcherd"));
+    assert_eq!(path(None, None), Path::new("/r/etc/watcherd/user"));
+}
+
+#[test]
+fn keys_given_one_by_one_make_a_layer_or_one_clear_refusal() {
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let pairs = [
+        pair("restart.budget", "5/1h"),
+        pair("cause.segfault.action", "hold"),
+        pair("progress.total", "120"),
+        pair("progress.notify", "yes"),
+        pair("worker.after-success", "restart"),
+        pair("restart.grace", "30"),
+    ];
+    let layer = own_layer(&pairs, "watcherctl run").expect("a layer");
+    assert_eq!(layer.written, pairs);
+    assert_eq!(own_layer(&layer.written, "watcherctl run"), Ok(layer.clone()));
+    assert_eq!(layer.grace.expect("a grace").from.0.as_ref(), "watcherctl run");
+    assert_eq!(layer.causes[&Cause::Segfault].value, CauseAction::Hold);
+    assert!(layer.units.is_empty() && layer.file.is_empty());
+
+    let refused = [
+        ("budget", "5/1h", "budget: unknown key; \"budget\" belongs into [restart]"),
+        ("restart.bugdet", "5/1h", "restart.bugdet: unknown key; did you mean \"budget\"?"),
+        ("restrat.budget", "5/1h", "restrat.budget: unknown table; did you mean [restart]?"),
+        ("restart.budget", "", "restart.budget: \"\" is not a budget; write attempts and a window, as in \"5/1h\""),
+        ("restart.cooldown", "1s", "restart.cooldown: is not supported by this version"),
+        ("limits.memory", "8G", "limits.memory: is not supported by this version"),
+        ("worker.unit", "x", "worker.unit: cannot be given here, the policy belongs to one worker already"),
+        ("cause.segfalt.action", "hold", "cause.segfalt.action: unknown cause; did you mean \"segfault\"?"),
+        ("cause.segfault", "hold", "cause.segfault: write cause.NAME.action, as in cause.segfault.action"),
+        ("cause.segfault.scale", "x", "cause.segfault.scale: is not supported by this version"),
+        ("progress.total", "0", "progress.total: \"0\" is not a whole number of 1 or more"),
+        ("progress.notify", "maybe", "progress.notify: \"maybe\" is neither \"true\" nor \"false\""),
+        ("restart.grace", "5s\n", "restart.grace: control characters are not allowed in \"5s\\n\""),
+        ("manager.dry-run", "true", "manager.dry-run: this table belongs into watcherd.toml"),
+        ("", "", ": unknown key"),
+        ("\u{1b}.x", "", "\\u{1b}.x: unknown table"),
+    ];
+    for (key, value, expected) in refused {
+        let complaint = own_layer(&[pair(key, value)], "watcherctl run").expect_err(key);
+        let expected = format!("watcherctl run: {}", expected.trim_start_matches(": "));
+        assert_eq!(complaint.to_string(), expected, "{key}={value}");
+    }
+    let twice = own_layer(&[pairs[0].clone(), pairs[0].clone()], "w").expect_err("a refusal");
+    assert_eq!(twice.to_string(), "w: restart.budget: is given twice");
+    assert!(own_layer(&[pair("restart.grace", &"9".repeat(5000))], "w").is_err());
+}
+
+#[test]
+fn files_and_directories_that_somebody_names_are_checked() {
+    let root = Root::new(&[
+        ("x/bad.toml", "[worker]\nunit = \"a b\""),
+        ("x/good.toml", UNIT),
+        ("etc/watcherd/watcherd.toml", "[manager]\nx = 1"),
+        ("etc/watcherd/workers.d/w.toml", "w"),
+        ("etc/watcherd/limits.d/l.toml", "l = 1"),
     ]);
-    let layer = own_layer(&given, "watcherctl run").expect("good settings");
-    assert_eq!(layer.budget.as_ref().map(|budget| budget.value.attempts), Some(3));
-    assert_eq!(own_layer(&layer.written, "watcherctl run").expect("the same"), layer);
-    for (key, value, expected) in [
-        ("restart.budget", "x", "watcherctl run: restart.budget: \"x\" is not a budget such as \"5/1h\" (attempts per window)"),
-        ("budget", "5/1h", "watcherctl run: budget: is not a key such as \"restart.budget\""),
-        ("restart.bugdet", "5/1h", "watcherctl run: restart.\"bugdet\": unknown key, ignored; did you mean \"budget\"?"),
-        ("restart.grace", "5s\n[x]", "watcherctl run: restart.grace: control characters are not allowed"),
-        ("worker.unit", "b", "watcherctl run: worker.unit: the unit is given already"),
-        ("a\"]\nb.c", "1", "watcherctl run: a\"]b.c: is not a key such as \"restart.budget\""),
-    ] {
-        let error = own_layer(&pairs(&[(key, value)]), "watcherctl run").expect_err(key);
-        assert_eq!(error.to_string(), expected);
-    }
+    let check = |paths: &[&str]| {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| root.0.path().join(path)).collect();
+        check_paths(&paths, Mode::System, root.0.path()).len()
+    };
+    assert_eq!(check(&["x/good.toml"]), 0);
+    assert_eq!(check(&["x/bad.toml"]), 1);
+    assert_eq!(check(&["x"]), 1);
+    assert_eq!(check(&["x/absent.toml"]), 1);
+    assert_eq!(check(&["etc/watcherd"]), 3);
+    assert_eq!(check(&["etc/watcherd/watcherd.toml"]), 1);
+    assert_eq!(check(&["etc/watcherd/limits.d/l.toml"]), 1);
+    assert_eq!(check(&["etc/watcherd/workers.d", "x/good.toml"]), 1);
+    assert_eq!(check(&[]), 3);
 }
 
 #[test]
-fn the_sample_files_show_every_key_and_are_valid() {
-    let sample = include_str!("../../packaging/example.toml");
-    let settings = include_str!("../../packaging/watcherd.toml");
-    for key in KEYS {
-        let (_, name) = key.rsplit_once('.').expect("a table");
-        assert!(sample.contains(&format!("{name} = ")), "{key} is missing in the sample");
+fn show_and_cat_print_the_files_that_count() {
+    let root = Root::new(&[
+        ("etc/watcherd/watcherd.toml", "[manager]\nmax-jobs = 3"),
+        (
+            "etc/watcherd/workers.d/a.toml",
+            "[worker]\nunit = \"a\"\n[restart]\nbudget = \"5/3661\"\n[cause.segfault]\naction = \"hold\"\n",
+        ),
+        ("usr/lib/watcherd/workers.d/a.toml", "hidden"),
+        ("etc/watcherd/workers.d/b.toml", "\u{1b}[2J\n"),
+    ]);
+    let at = root.0.path().to_str().expect("a UTF-8 path");
+    assert_eq!(
+        root.load().show().replace(at, ""),
+        "# /etc/watcherd/watcherd.toml\n\
+         manager.max-jobs = 3  # /etc/watcherd/watcherd.toml:2\n\
+         \n# /etc/watcherd/workers.d/a.toml\n\
+         worker.units = \"a.service\"  # /etc/watcherd/workers.d/a.toml:2\n\
+         restart.budget = \"5/1h 1min 1s\"  # /etc/watcherd/workers.d/a.toml:4\n\
+         cause.segfault.action = \"hold\"  # /etc/watcherd/workers.d/a.toml:6\n\
+         \n# /etc/watcherd/workers.d/b.toml  (refused)\n"
+    );
+    let (text, complaints) = cat(Mode::System, root.0.path());
+    assert!(complaints.is_empty());
+    assert_eq!(
+        text.replace(at, ""),
+        "# /etc/watcherd/watcherd.toml\n[manager]\nmax-jobs = 3\n\
+         \n# /etc/watcherd/workers.d/a.toml\n[worker]\nunit = \"a\"\n[restart]\nbudget = \"5/3661\"\n[cause.segfault]\naction = \"hold\"\n\
+         \n# /etc/watcherd/workers.d/b.toml\n\u{fffd}[2J\n"
+    );
+}
+
+const SAMPLE_SETTINGS: &str = include_str!("../../packaging/watcherd.toml");
+const SAMPLE_WORKER: &str = include_str!("../../packaging/workers.d/example.toml.sample");
+
+/// Turns `#key = value` into a line that counts; prose has a space after the `#`.
+fn uncommented(sample: &str) -> String {
+    let line = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned();
+    sample.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_samples_show_every_key_with_its_default() {
+    let root = Root::new(&[
+        ("etc/watcherd/watcherd.toml", &uncommented(SAMPLE_SETTINGS)),
+        ("etc/watcherd/workers.d/example.toml", &uncommented(SAMPLE_WORKER)),
+    ]);
+    let loaded = root.load();
+    assert_eq!(root.complaints(&loaded), [""; 0]);
+    let shown = loaded.show();
+    for key in KEYS.iter().chain(keys::SETTINGS_KEYS) {
+        assert!(shown.contains(&format!("\n{key} = ")), "{key} is not in the sample");
     }
-    for key in SETTINGS_KEYS {
-        let (_, name) = key.rsplit_once('.').expect("a table");
-        assert!(settings.contains(&format!("{name} = ")), "{key} is missing in the sample");
+    for key in keys::UNIT_KEYS {
+        let key = key.trim_start_matches("worker.");
+        assert!(SAMPLE_WORKER.contains(&format!("\n#{key} = ")), "{key} is not in the sample");
     }
-    let root = Root::new();
-    let uncommented = |text: &str| -> String {
-        let lines = text.lines().map(|line| match line.strip_prefix('#') {
-            Some(rest) if !rest.starts_with(' ') => rest,
-            _ => line,
-        });
-        lines.collect::<Vec<_>>().join("\n")
+    assert_eq!(loaded.policies.settings, Settings::default());
+    let name = WorkerName::parse("train").expect("a name");
+    let policy = loaded.policies.resolve(&name, None).expect("a policy");
+    let differing = policy.differing_keys(&Default::default());
+    assert_eq!(differing, ["progress.total", "cause"], "these two have no default to show");
+
+    let untouched = Root::new(&[("etc/watcherd/watcherd.toml", SAMPLE_SETTINGS)]).load();
+    assert!(untouched.complaints.is_empty());
+    assert_eq!(untouched.policies.settings, Settings::default());
+}
+
+#[test]
+fn every_key_has_a_reader_and_is_printed_so_that_it_can_be_read_back() {
+    let value = |key: &str| match key {
+        "worker.after-success" => "restart",
+        "progress.notify" => "true",
+        "progress.total" => "7",
+        "restart.back-off" => "1s..1min 1s",
+        "restart.budget" => "3/1h 1min 1s",
+        "restart.on-exhausted" => "stop",
+        _ => "1min 1s 1ms",
     };
-    root.write(FILE, uncommented(sample));
-    root.write("etc/watcherd/watcherd.toml", uncommented(settings));
-    assert_eq!(root.complaints(), Vec::<String>::new());
+    let pairs: Vec<(String, String)> = KEYS.iter().map(|key| ((*key).into(), value(key).into())).collect();
+    let layer = own_layer(&pairs, "test").expect("a layer");
+    let entries = show::entries(&layer);
+    let printed: Vec<(String, String)> =
+        entries.into_iter().map(|entry| (entry.key, entry.value.trim_matches('"').into())).collect();
+    assert_eq!(printed, pairs);
+    let defaults = show::policy_entries(&Default::default());
+    assert_eq!(defaults.len(), KEYS.len() - 1, "all but the total have a default");
 }

@@ -1,113 +1,204 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Values in systemd's spelling: time spans, back-offs, budgets; and the nearest known word to a wrong one.
+//! Values in systemd's spelling: time spans (systemd.time(7)), sizes (base 1024, as in `MemoryMax=`) and percentages.
+//!
+//! An error is a sentence fragment that names the value and says what would be accepted. No input overflows.
 
-use crate::engine::policy::{BUDGET_MAX, BackOff, Budget};
 use crate::engine::time::Span;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// The longest span that makes sense anywhere: a hundred years.
-const SPAN_MAX: Duration = Duration::from_secs(100 * 31_557_600);
+const MINUTE: u64 = 60_000_000;
+const DAY: u64 = 86_400_000_000;
 
-/// Reads a time span as systemd.time(7) writes it: `1min 30s`, `500ms`, `1.5h`; a bare number means seconds.
-pub fn span(text: &str) -> Result<Duration, String> {
-    const SPELLING: &str = "a time span such as \"30s\", \"1min 30s\" or \"2h\"";
+/// The units that systemd's `parse_time` knows, in microseconds; a month is 30.44 days and a year 365.25, as there.
+const TIME_UNITS: &[(&[&str], u64)] = &[
+    (&["us", "usec", "µs", "μs"], 1),
+    (&["ms", "msec"], 1_000),
+    (&["s", "sec", "second", "seconds"], 1_000_000),
+    (&["min", "m", "minute", "minutes"], MINUTE),
+    (&["h", "hr", "hour", "hours"], 60 * MINUTE),
+    (&["d", "day", "days"], DAY),
+    (&["w", "week", "weeks"], 7 * DAY),
+    (&["M", "month", "months"], 2_629_800_000_000),
+    (&["y", "year", "years"], 31_557_600_000_000),
+];
+
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("", 1),
+    ("B", 1),
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
+    ("T", 1 << 40),
+    ("P", 1 << 50),
+    ("E", 1 << 60),
+];
+
+/// Reads a time span such as `1min 30s`, `1.5h` or `90` (seconds); exact to the microsecond, at most 292,000 years.
+///
+/// `infinity` is refused: nothing here may wait for ever.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    let refuse = |why: &str| Err(format!("{} is not a time span: {why}", quoted(text)));
     let mut rest = text.trim();
     if rest.is_empty() {
-        return Err(format!("it is empty; {SPELLING} is wanted"));
+        return refuse("it is empty; write one such as \"90s\" or \"1min 30s\"");
     }
-    if rest == "infinity" {
-        return Err("\"infinity\" is not allowed here".into());
+    if rest.eq_ignore_ascii_case("infinity") {
+        return Err("\"infinity\" is not allowed here; write a time span such as \"1min 30s\"".into());
     }
-    let mut total = Duration::ZERO;
+    let mut total: u128 = 0;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = rest[..digits].parse().map_err(|_| format!("{text:?} is not {SPELLING}"))?;
-        rest = rest[digits..].trim_start();
-        let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
-        let unit = unit_seconds(&rest[..letters]).ok_or_else(|| format!("{text:?} is not {SPELLING}"))?;
-        rest = rest[letters..].trim_start();
-        let part = Duration::try_from_secs_f64(number * unit).map_err(|_| format!("{text:?} is too long"))?;
-        total = total.checked_add(part).filter(|total| *total <= SPAN_MAX).ok_or(format!("{text:?} is too long"))?;
+        if rest.starts_with('-') {
+            return refuse("it is negative");
+        }
+        let (number, after) = split_number(rest);
+        let word_end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        let (word, after) = after.split_at(word_end);
+        let Some(number) = number else {
+            return refuse(&format!("a number is expected before {}", quoted(rest)));
+        };
+        let unit = if word.is_empty() { "s" } else { word };
+        let Some((_, factor)) = TIME_UNITS.iter().find(|(names, _)| names.contains(&unit)) else {
+            return refuse(&format!(
+                "the unit {} is unknown (us, ms, s, min, h, d, w, month and y are known)",
+                quoted(word)
+            ));
+        };
+        match number.times(*factor).and_then(|part| total.checked_add(part)) {
+            Some(sum) if sum <= i64::MAX as u128 => total = sum,
+            _ => return refuse("it is too long"),
+        }
+        rest = after.trim_start();
     }
-    Ok(total)
+    Ok(Duration::from_micros(u64::try_from(total).unwrap_or(u64::MAX)))
 }
 
-fn unit_seconds(unit: &str) -> Option<f64> {
-    Some(match unit {
-        "us" | "usec" | "µs" | "μs" => 1e-6,
-        "ms" | "msec" => 1e-3,
-        "" | "s" | "sec" | "second" | "seconds" => 1.0,
-        "m" | "min" | "minute" | "minutes" => 60.0,
-        "h" | "hr" | "hour" | "hours" => 3600.0,
-        "d" | "day" | "days" => 86_400.0,
-        "w" | "week" | "weeks" => 604_800.0,
-        "M" | "month" | "months" => 2_629_800.0,
-        "y" | "year" | "years" => 31_557_600.0,
-        _ => return None,
-    })
-}
-
-/// Reads a time span that must lie in `allowed`.
-pub fn span_in(text: &str, allowed: RangeInclusive<Duration>) -> Result<Duration, String> {
-    let span = span(text)?;
+/// Reads a time span that must lie within `allowed`.
+pub fn parse_span_in(text: &str, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let span = parse_span(text)?;
     if allowed.contains(&span) {
         return Ok(span);
     }
-    Err(format!("{} is out of range; {} to {} is allowed", Span(span), Span(*allowed.start()), Span(*allowed.end())))
+    Err(format!("{} is out of range, {} is allowed", quoted(text), Allowed(allowed)))
 }
 
-/// Reads `1s..5min`, or one span that does not grow.
-pub fn back_off(text: &str) -> Result<BackOff, String> {
-    let allowed = Duration::ZERO..=Duration::from_secs(7 * 86_400);
-    let (first, cap) = text.split_once("..").unwrap_or((text, text));
-    let first = span_in(first, allowed.clone())?;
-    let cap = span_in(cap, allowed)?;
-    if first > cap {
-        return Err(format!("the first pause ({}) is longer than the longest one ({})", Span(first), Span(cap)));
-    }
-    Ok(BackOff { first, cap })
-}
+/// Prints a range of time spans: `1s to 30d`.
+pub struct Allowed<'a>(pub &'a RangeInclusive<Duration>);
 
-/// Reads `5/1h`.
-pub fn budget(text: &str) -> Result<Budget, String> {
-    let wrong = || format!("{text:?} is not a budget such as \"5/1h\" (attempts per window)");
-    let (attempts, window) = text.split_once('/').ok_or_else(wrong)?;
-    let attempts: u32 = attempts.trim().parse().map_err(|_| wrong())?;
-    if !(1..=BUDGET_MAX).contains(&attempts) {
-        return Err(format!("{attempts} attempts are out of range; 1 to {BUDGET_MAX} are allowed"));
-    }
-    let window = span_in(window, Duration::from_secs(1)..=Duration::from_secs(30 * 86_400))?;
-    Ok(Budget { attempts, window })
-}
-
-/// The known word that is most like `wrong`, if one is like it at all.
-pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if wrong.len() > 64 {
-        return None;
-    }
-    let limit = (wrong.len() / 3).max(1);
-    let rated = known.into_iter().map(|word| (distance(wrong, word), word));
-    rated.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
-}
-
-/// Edits (insert, delete, replace, swap of neighbours) from one word to the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replace.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
+impl fmt::Display for Allowed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Weeks are no unit that people think in here: "30d", not "4w 2d".
+        let end = self.0.end().as_secs();
+        write!(f, "{} to ", Span(*self.0.start()))?;
+        if end > 86_400 && end.is_multiple_of(86_400) {
+            write!(f, "{}d", end / 86_400)
+        } else {
+            write!(f, "{}", Span(*self.0.end()))
         }
-        rows.push(row);
     }
-    rows[a.len()][b.len()]
+}
+
+/// Reads a size such as `4G`, `1.5M` or `4096`: bytes, with the suffixes K, M, G, T, P and E to the base of 1024.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let refuse = |why: &str| Err(format!("{} is not a size: {why}", quoted(text)));
+    let (number, suffix) = split_number(text.trim());
+    let Some(number) = number else {
+        return refuse("a number is expected, as in \"512M\"");
+    };
+    let Some((_, factor)) = SIZE_UNITS.iter().find(|(name, _)| *name == suffix.trim()) else {
+        return refuse("the suffix must be one of K, M, G, T, P, E (base 1024)");
+    };
+    match number.times(*factor).and_then(|bytes| u64::try_from(bytes).ok()) {
+        Some(bytes) => Ok(bytes),
+        None => refuse("it is more than 16E"),
+    }
+}
+
+/// Reads a percentage such as `80%` or `12.5%`, from 0% to 100%, in hundredths of a percent.
+pub fn parse_percent(text: &str) -> Result<u16, String> {
+    let refuse = || Err(format!("{} is not a percentage from 0% to 100%, as in \"80%\"", quoted(text)));
+    let Some(number) = text.trim().strip_suffix('%') else {
+        return refuse();
+    };
+    match split_number(number.trim_end()) {
+        (Some(number), "") => match number.times(100) {
+            Some(hundredths @ 0..=10_000) => Ok(u16::try_from(hundredths).unwrap_or(10_000)),
+            _ => refuse(),
+        },
+        _ => refuse(),
+    }
+}
+
+/// Prints a time span in full, so that [`parse_span`] reads the same value: `1h 1min 1s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExactSpan(pub Duration);
+
+impl fmt::Display for ExactSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u128); 7] = [
+            ("w", 7 * DAY as u128),
+            ("d", DAY as u128),
+            ("h", 60 * MINUTE as u128),
+            ("min", MINUTE as u128),
+            ("s", 1_000_000),
+            ("ms", 1_000),
+            ("us", 1),
+        ];
+        let mut rest = self.0.as_micros();
+        let mut gap = "";
+        for (unit, size) in UNITS {
+            if rest >= size {
+                write!(f, "{gap}{}{unit}", rest / size)?;
+                rest %= size;
+                gap = " ";
+            }
+        }
+        if gap.is_empty() { f.write_str("0s") } else { Ok(()) }
+    }
+}
+
+/// Quotes a value for a message: control characters escaped, long texts cut.
+pub fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+/// A decimal number: `digits / 10^places`.
+struct Decimal {
+    digits: u128,
+    places: u32,
+}
+
+impl Decimal {
+    /// The number times `factor`, cut to a whole; `None` if it does not fit.
+    fn times(&self, factor: u64) -> Option<u128> {
+        Some(self.digits.checked_mul(u128::from(factor))? / 10u128.checked_pow(self.places)?)
+    }
+}
+
+/// Splits a number without a sign off the front; digits beyond the twelfth decimal place are dropped.
+fn split_number(text: &str) -> (Option<Decimal>, &str) {
+    const MOST_PLACES: usize = 12;
+    let digits_end = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (whole, mut rest) = text.split_at(digits_end(text));
+    let mut fraction = "";
+    if let Some(after) = rest.strip_prefix('.') {
+        (fraction, rest) = after.split_at(digits_end(after));
+        if fraction.is_empty() {
+            return (None, text);
+        }
+    }
+    if whole.is_empty() && fraction.is_empty() {
+        return (None, text);
+    }
+    let kept = &fraction[..fraction.len().min(MOST_PLACES)];
+    // Too many digits for 128 bits saturate, and then fail in `times`.
+    let digits = format!("{whole}{kept}").parse().unwrap_or(u128::MAX);
+    (Some(Decimal { digits, places: u32::try_from(kept.len()).unwrap_or(0) }), rest.trim_start())
 }
 
 #[cfg(test)]
@@ -115,42 +206,79 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_read_as_systemd_reads_them() {
-        let cases = [
-            ("30", 30_000_000),
+    fn time_spans_are_read_as_systemd_reads_them() {
+        let cases: &[(&str, u64)] = &[
             ("1min 30s", 90_000_000),
             ("1min30s", 90_000_000),
-            ("1.5h", 5_400_000_000),
+            ("1 min 30", 90_000_000),
+            ("2h", 7_200_000_000),
             ("500ms", 500_000),
+            ("1.5h", 5_400_000_000),
+            (".5s", 500_000),
+            ("90", 90_000_000),
             ("0", 0),
-            ("2 d", 172_800_000_000),
+            (" 3 days ", 259_200_000_000),
+            ("1M", 2_629_800_000_000),
+            ("1m", 60_000_000),
+            ("7µs", 7),
+            ("1y", 31_557_600_000_000),
+            ("0.0000001s", 0),
         ];
         for (text, micros) in cases {
-            assert_eq!(span(text), Ok(Duration::from_micros(micros)), "{text}");
-        }
-        for text in ["", "infinity", "5 parsecs", "-3s", "1e9", "1..2s", "9999999999999y", "s"] {
-            assert!(span(text).is_err(), "{text}");
+            assert_eq!(parse_span(text), Ok(Duration::from_micros(*micros)), "{text}");
         }
     }
 
     #[test]
-    fn back_offs_and_budgets_say_what_is_allowed() {
-        assert_eq!(
-            back_off("1s..5min"),
-            Ok(BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(300) })
-        );
-        assert_eq!(back_off("0s"), Ok(BackOff { first: Duration::ZERO, cap: Duration::ZERO }));
-        assert_eq!(back_off("5min..1s"), Err("the first pause (5min) is longer than the longest one (1s)".into()));
-        assert_eq!(budget("5/1h"), Ok(Budget { attempts: 5, window: Duration::from_secs(3600) }));
-        assert_eq!(budget("0/1h"), Err("0 attempts are out of range; 1 to 10000 are allowed".into()));
-        assert_eq!(budget("5"), Err("\"5\" is not a budget such as \"5/1h\" (attempts per window)".into()));
+    fn what_is_no_time_span_is_refused_with_the_reason() {
+        let cases = [
+            ("", "\"\" is not a time span: it is empty; write one such as \"90s\" or \"1min 30s\""),
+            ("-5s", "\"-5s\" is not a time span: it is negative"),
+            ("5 minuts", "the unit \"minuts\" is unknown (us, ms, s, min, h, d, w, month and y are known)"),
+            ("min", "a number is expected before \"min\""),
+            ("1.", "a number is expected before \"1.\""),
+            ("5s,", "a number is expected before \",\""),
+            ("1e9s", "the unit \"e\" is unknown"),
+            ("infinity", "\"infinity\" is not allowed here"),
+            ("99999999999999999999999999999999999999999999y", "it is too long"),
+            ("300000y", "it is too long"),
+            ("9223372036854775807us 1us", "it is too long"),
+            ("1\n2", "\"1\\n2\""),
+        ];
+        for (text, expected) in cases {
+            let answer = parse_span(text);
+            if text == "1\n2" {
+                // White space separates, as it does for systemd.
+                assert_eq!(answer, Ok(Duration::from_secs(3)));
+                continue;
+            }
+            let error = answer.expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 
     #[test]
-    fn the_nearest_word_is_found() {
-        let known = ["budget", "back-off", "verify"];
-        assert_eq!(nearest("bugdet", known), Some("budget"));
-        assert_eq!(nearest("backoff", known), Some("back-off"));
-        assert_eq!(nearest("colour", known), None);
+    fn exact_spans_are_read_back_as_the_same_value() {
+        for micros in [0, 1, 999, 3_661_000_001, 86_400_000_000, 8_639_913_600_123_456, i64::MAX as u64] {
+            let span = Duration::from_micros(micros);
+            assert_eq!(parse_span(&ExactSpan(span).to_string()), Ok(span));
+        }
+        assert_eq!(ExactSpan(Duration::from_secs(3661)).to_string(), "1h 1min 1s");
+    }
+
+    #[test]
+    fn sizes_have_the_base_1024_and_percentages_end_at_100() {
+        assert_eq!(parse_size("4G"), Ok(4 << 30));
+        assert_eq!(parse_size("1.5K"), Ok(1536));
+        assert_eq!(parse_size("0"), Ok(0));
+        assert_eq!(parse_size("15E"), Ok(15 << 60));
+        for bad in ["16E", "4 GB", "-1", "", "G", "4g", "1e3", "99999999999999999999999999999999999999999E"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_percent("80%"), Ok(8000));
+        assert_eq!(parse_percent("12.5 %"), Ok(1250));
+        for bad in ["80", "101%", "100.01%", "-1%", "%", "1%%"] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Everything that the engine can ask for. Adapters perform these; nothing else touches the world.
 
 use super::cause::Cause;

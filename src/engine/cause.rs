@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The causes of a failed run, and whether a plain restart can help.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! From what is known about the end of a run to a verdict: the cause, how sure it is, and what proves it.
 //!
 //! So far the facts are systemd's own. Kernel lines, core dumps and the worker's text will be joined here.

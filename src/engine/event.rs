@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Everything that can happen, in the engine's words. Adapters translate the world into these.
 
 use super::action::Interest;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "the large variants are the frequent ones")]
 pub enum Event {
     /// The unit's state, complete, as of now.
     Unit(WorkerName, UnitFacts),
@@ -269,6 +271,12 @@ impl UnitFacts {
             self.active,
             Active::Activating | Active::Active | Active::Reloading | Active::Refreshing | Active::Deactivating
         ) && !self.waits_for_own_restart()
+            && !self.is_exited()
+    }
+
+    /// Whether the work is done and systemd keeps the unit active all the same (`RemainAfterExit=`).
+    pub fn is_exited(&self) -> bool {
+        self.active == Active::Active && self.sub == "exited"
     }
 
     /// Whether systemd itself is about to start the unit again (`Restart=`).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Names and numbers that outlive a single event: workers, runs, incidents, actions, jobs, holds.
 
 use std::borrow::Borrow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ledger of incidents: one per failed run, from failure to recovery.
 
 use super::classify::Verdict;
@@ -69,6 +70,11 @@ impl Incidents {
         self.all.get(&id)
     }
 
+    /// Whether this failed run has its incident already.
+    pub fn covers(&self, worker: &WorkerName, run: Option<InvocationId>) -> bool {
+        run.is_some() && self.all.values().any(|incident| incident.run == run && incident.worker == *worker)
+    }
+
     /// The incident for changing, unless it is closed or unknown.
     pub fn open_mut(&mut self, id: IncidentId) -> Option<&mut IncidentView> {
         self.all.get_mut(&id).filter(|incident| incident.state != IncidentState::Closed)
@@ -77,6 +83,7 @@ impl Incidents {
     /// Closes an open incident; returns the ids of those that are dropped from memory to make room.
     pub fn close(&mut self, id: IncidentId, result: IncidentResult, now: Now) -> Vec<IncidentId> {
         let Some(incident) = self.open_mut(id) else { return Vec::new() };
+        incident.settle("given up");
         incident.state = IncidentState::Closed;
         incident.result = result;
         incident.closed = now.wall;

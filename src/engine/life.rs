@@ -1,36 +1,15 @@
-//! Following units: which are workers, when a run begins and ends, what happened while nobody watched.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Following units: which are workers, when a run begins and ends, and how.
 
 use super::*;
-use action::Freezer;
-use event::{Active, Beat, Exit, Load, PastRun, RunEnd, UnitResult};
+use event::{Active, Beat, Exit, Load, RunEnd, UnitResult};
+use flight::Purpose;
+use lookback::Trace;
 use progress::{Progress, parse_status};
-use std::sync::Arc;
 use view::IncidentState;
-use worker::Run;
+use worker::{Ending, Run};
 
 impl Engine {
-    /// Brings a saved worker back, if something still claims it.
-    pub(super) fn restore(&mut self, saved: SavedWorker, shift: &impl Fn(Mono) -> Mono) {
-        let own = match &saved.origin {
-            SavedOrigin::Policy => None,
-            SavedOrigin::Adopted(layer) | SavedOrigin::Run(_, layer) => Some(layer),
-        };
-        let name = saved.name.clone();
-        match self.policies.resolve(&name, own) {
-            Some(policy) => {
-                let worker = Worker::restore(saved, policy, self.now, shift);
-                self.workers.insert(name.clone(), worker);
-                self.touched.insert(name);
-            }
-            None => {
-                if let Some(incident) = saved.incident {
-                    self.close_incident(incident, IncidentResult::Forgotten);
-                }
-                self.step.changes.insert(ObjectId::Worker(name));
-            }
-        }
-    }
-
     /// Makes workers of the units that policies name exactly, so that they are shown even while they are not loaded.
     pub(super) fn take_up_named(&mut self) {
         let patterns = self.policies.layers.iter().flat_map(|layer| &layer.units);
@@ -65,12 +44,12 @@ impl Engine {
     /// Stops supervising; the unit goes on as it is.
     pub(super) fn let_go(&mut self, name: &WorkerName) {
         self.close_open_incident(name, IncidentResult::Forgotten);
+        self.abandon(name);
         self.record(EntryKind::WorkerForgotten, Some(name), format!("{name} is not supervised any more"));
         let Some(worker) = self.workers.remove(name) else { return };
         if let Some(at) = worker.armed {
             self.timers.remove(&(at, name.clone()));
         }
-        self.waiting.retain(|ticket| ticket.worker != *name);
         self.step.changes.insert(ObjectId::Worker(name.clone()));
         self.step.changes.insert(ObjectId::Manager);
         if worker.own.is_some() {
@@ -83,6 +62,9 @@ impl Engine {
             return;
         }
         let before = self.interest();
+        if policies.settings != self.policies.settings {
+            self.touched.extend(self.workers.keys().cloned());
+        }
         self.policies = policies;
         self.step.changes.insert(ObjectId::Manager);
         let names: Vec<_> = self.workers.keys().cloned().collect();
@@ -99,8 +81,10 @@ impl Engine {
         }
         self.take_up_named();
         if self.interest() != before {
+            self.watching_since = self.now.wall;
             self.watch();
         }
+        self.pump();
     }
 
     pub(super) fn listed(&mut self, interest: &Interest, rows: Vec<(WorkerName, UnitFacts)>) {
@@ -121,46 +105,45 @@ impl Engine {
     /// Takes in what systemd says about a unit; `None` means that it is not loaded.
     pub(super) fn observe(&mut self, name: &WorkerName, facts: Option<UnitFacts>) {
         let loaded = facts.as_ref().is_some_and(|facts| facts.load != Load::NotFound);
-        if !self.workers.contains_key(name) && !(loaded && self.take_up(name)) {
+        let known = self.workers.contains_key(name) || (loaded && self.take_up(name));
+        if !known {
             return;
         }
-        let still = {
-            let Some(worker) = self.workers.get_mut(name) else { return };
-            let first = worker.facts.is_none() && worker.phase == view::Phase::Inactive;
-            if let Some(facts) = &facts
-                && facts.load != Load::Loaded
-                && first
-                && worker.definition.is_none()
-            {
-                let why = match facts.load {
-                    Load::Masked => "it is masked",
-                    Load::Bad => "systemd cannot read the unit file",
-                    _ => "there is no such unit",
-                };
-                let text = format!("{name} cannot be started: {why}");
-                if worker.remark != why {
-                    why.clone_into(&mut worker.remark);
-                    self.record(EntryKind::NotStartable, Some(name), text);
-                }
-            }
-            let Some(worker) = self.workers.get_mut(name) else { return };
-            let status = facts.as_ref().map(|facts| facts.status_text.clone()).unwrap_or_default();
-            let spoke = worker.facts.as_ref().is_none_or(|former| former.status_text != status);
-            worker.facts = facts;
-            if spoke
-                && worker.policy.progress_notify.value
-                && let Some(beat) = parse_status(&status)
-            {
-                self.beat(name, &beat);
-            }
-            self.workers.get(name).is_some_and(Worker::is_frozen)
-        };
+        let Some(worker) = self.workers.get_mut(name) else { return };
         self.touched.insert(name.clone());
+        let former = std::mem::replace(&mut worker.facts, facts);
+        let frozen = |facts: &Option<UnitFacts>| facts.as_ref().is_some_and(|facts| facts.frozen);
+        if frozen(&former) && !frozen(&worker.facts) && worker.paused == Some(action::Freezer::Cgroup) {
+            worker.paused = None;
+        }
+        let still = worker.is_frozen();
+        let status = worker.facts.as_ref().map(|facts| facts.status_text.as_str()).unwrap_or_default();
+        let spoke = former.as_ref().is_none_or(|former| former.status_text != status);
+        let beat = if spoke && worker.policy.progress_notify.value { parse_status(status) } else { None };
+        let repaired =
+            former.as_ref().is_some_and(|former| former.load != Load::Loaded) && worker.unstartable().is_none();
+        if let Some(beat) = beat {
+            self.beat(name, &beat);
+        }
+        self.note_startable(name);
         self.stand_still(name, still);
         if self.workers.get(name).is_some_and(|worker| worker.restored) {
             self.seen_again(name);
         }
         self.follow(name);
+        if repaired {
+            self.take_up_incident(name, "the unit can be started again");
+        }
+    }
+
+    /// Says once why a unit that is down cannot be started.
+    fn note_startable(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let known = worker.obstacle;
+        worker.obstacle = worker.unstartable().filter(|_| !worker.is_up());
+        if let Some(why) = worker.obstacle.filter(|_| worker.obstacle != known) {
+            self.record(EntryKind::NotStartable, Some(name), format!("{name} cannot be started: {why}"));
+        }
     }
 
     pub(super) fn beat(&mut self, name: &WorkerName, beat: &Beat) {
@@ -188,266 +171,188 @@ impl Engine {
         }
     }
 
-    /// The first sight of a worker that was saved: asks the journal about anything that was missed.
-    fn seen_again(&mut self, name: &WorkerName) {
-        let rebooted = self.rebooted;
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        worker.restored = false;
-        let facts = worker.facts.clone();
-        if worker.paused.is_some() {
-            worker.paused = match &facts {
-                Some(facts) if facts.frozen => Some(Freezer::Cgroup),
-                Some(facts) if facts.is_up() && !facts.traits.can_freeze && !rebooted => Some(Freezer::Signal),
-                _ => None,
-            };
-        }
-        if rebooted {
-            worker.run.ended = true;
-            if facts.as_ref().is_none_or(|facts| !facts.is_up()) && worker.definition.is_some() {
-                self.start_after_boot(name);
-            }
-            return;
-        }
-        if worker.run.invocation.is_none() {
-            return;
-        }
-        let current = facts.as_ref().and_then(|facts| facts.invocation);
-        let same_run = current.is_none() || current == worker.run.invocation;
-        let up = facts.as_ref().is_some_and(UnitFacts::is_up);
-        let nothing_missed = same_run && (worker.run.ended || up);
-        if !nothing_missed {
-            self.look_back(name);
-        }
-    }
-
-    fn start_after_boot(&mut self, name: &WorkerName) {
-        let now = self.now;
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        if !worker.intended_up || worker.completed || worker.quarantine.is_some() || worker.plan.is_some() {
-            return;
-        }
-        worker.plan = Some(restart::Plan {
-            due: now.mono,
-            by: "the machine was booted".into(),
-            counted: true,
-            queued: false,
-            flying: None,
-        });
-    }
-
-    fn look_back(&mut self, name: &WorkerName) {
-        let Some(since) = self.workers.get(name).map(|worker| worker.seen) else { return };
-        let id = self.fly(name, Purpose::LookBack, None);
-        if let Some(worker) = self.workers.get_mut(name) {
-            worker.look_back = Some(id);
-        }
-        self.act(Action::LookBack(id, name.clone(), since));
-    }
-
-    /// Takes in what the journal knows about the time when nobody watched, then goes on with the present.
-    pub(super) fn looked_back(&mut self, name: &WorkerName, outcome: Outcome) {
-        let past = match outcome {
-            Outcome::Past(runs) => runs,
-            _ => Vec::new(),
-        };
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        worker.look_back = None;
-        let seen = worker.seen;
-        let known_before = worker.run.clone();
-        let current = worker.facts.as_ref().and_then(|facts| facts.invocation);
-        let mut unseen = Vec::new();
-        for run in past.into_iter().filter(|run| run.end.ended > seen) {
-            let known = run.invocation.is_some() && run.invocation == known_before.invocation;
-            if known && known_before.ended {
-                continue;
-            }
-            let is_current = worker.facts.is_none() || run.invocation == current;
-            if is_current && (known || worker.facts.is_some()) {
-                // The end of this run is still to be dealt with below, with what the journal adds.
-                worker.run = Run { invocation: run.invocation, ended: false, stop_asked: run.stopped };
-                if worker.facts.is_none() {
-                    self.ended_unloaded(name, run);
-                    return;
-                }
-                continue;
-            }
-            if failed(&run.end) && !run.stopped {
-                unseen.push(run);
-            }
-        }
-        if worker.run.invocation != current && current.is_some() {
-            worker.run.ended = true;
-            let down = worker.facts.as_ref().is_some_and(|facts| !facts.is_up());
-            if down {
-                worker.run = Run { invocation: current, ended: false, stop_asked: false };
-            }
-        }
-        for run in unseen {
-            self.missed(name, run);
-        }
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        if worker.facts.is_none() && !worker.run.ended {
-            worker.run.ended = true;
-            worker.intended_up = false;
-            worker.remark = "ended unseen and left no trace in the journal".into();
-            worker.finished = Some(self.now);
-        }
-        self.touched.insert(name.clone());
-        self.follow(name);
-    }
-
-    /// The end of a run whose unit is not loaded any more, as the journal tells it.
-    fn ended_unloaded(&mut self, name: &WorkerName, run: PastRun) {
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        worker.finished = Some(self.now);
-        self.end_run(name, &run.end);
-    }
-
-    /// A failure that somebody else has dealt with already.
-    fn missed(&mut self, name: &WorkerName, run: PastRun) {
-        let verdict = classify::classify(&run.end);
-        let id = self.incidents.open(name, run.invocation, &verdict, run.end.ended, self.now);
-        if let Some(incident) = self.incidents.open_mut(id) {
-            incident.because.push("found in the journal: it failed while watcherd was not running".into());
-        }
-        let text = format!("{name} {} while watcherd was not running ({})", verdict.ending, verdict.cause);
-        self.record(EntryKind::IncidentOpened, Some(name), text);
-        self.close_incident(id, IncidentResult::RecoveredUnseen);
-        if let Some(worker) = self.workers.get_mut(name) {
-            worker.cause = Some(verdict.cause);
-        }
-    }
-
     /// Compares what is known about the run with what the facts say, and draws the consequences.
-    fn follow(&mut self, name: &WorkerName) {
+    pub(super) fn follow(&mut self, name: &WorkerName) {
         let Some(worker) = self.workers.get(name) else { return };
         if worker.look_back.is_some() {
             return;
         }
-        let ending_by_us = worker.flight.and_then(|id| self.flights.get(&id)).is_some_and(|f| f.purpose.ends_run());
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        let Some(facts) = worker.facts.clone() else {
+        let running = worker.run.invocation.is_some() && !worker.run.ended;
+        let Some(facts) = worker.facts.clone().filter(|facts| facts.invocation.is_some() || !running) else {
             self.unloaded(name);
             return;
         };
-        if facts.active == Active::Deactivating && facts.job != 0 && !worker.run.ended && !ending_by_us {
-            worker.run.stop_asked = true;
-        }
-        let first_sight = worker.run.invocation.is_none();
-        if facts.is_up() {
-            if facts.invocation.is_some() && facts.invocation != worker.run.invocation {
-                self.run_began(name, &facts);
+        // With a job, a unit that is down is between the two halves of a restart, or about to start.
+        let settled = facts.job == 0 || facts.waits_for_own_restart();
+        let up = facts.is_up();
+        if facts.invocation.is_some() && facts.invocation != worker.run.invocation && (up || settled) {
+            let since = if worker.own.is_some() { worker.seen } else { self.watching_since };
+            let first_sight = worker.run.invocation.is_none() && !worker.intended_up;
+            if !up && first_sight && facts.end.ended < since {
+                self.note_past(name, &facts);
+                return;
             }
+            if running && worker.ending().is_none() {
+                self.look_back(name, Trace::Expected);
+                return;
+            }
+            self.run_began(name, &facts);
+        }
+        if up {
+            self.note_job(name, &facts);
             self.note_health(name, &facts);
             return;
         }
-        if first_sight {
-            if facts.invocation.is_some() {
-                worker.run = Run { invocation: facts.invocation, ended: true, stop_asked: false };
-                if facts.active == Active::Failed {
-                    worker.remark = "had failed before it was supervised".into();
-                }
-            }
-            return;
+        let Some(worker) = self.workers.get(name) else { return };
+        if !worker.run.ended && worker.run.invocation.is_some() && settled {
+            self.end_run(name, &end_by(&facts));
         }
-        if worker.run.ended {
-            if worker.waits_for_own_restart() {
-                self.keep_from_restarting(name);
-            }
-            return;
-        }
-        if facts.job != 0 && !facts.waits_for_own_restart() {
-            // The unit is between the two halves of a restart job, or somebody starts it at this moment.
-            return;
-        }
-        let end = facts.end.clone();
-        let failed_state = facts.active == Active::Failed;
-        let end = if failed_state && end.result == UnitResult::Success {
-            RunEnd { result: UnitResult::Other("failed".into()), ..end }
-        } else {
-            end
-        };
-        self.end_run(name, &end);
-        if self.workers.get(name).is_some_and(Worker::waits_for_own_restart) {
+        if facts.waits_for_own_restart() {
             self.keep_from_restarting(name);
+        }
+    }
+
+    /// A unit that was down before anybody asked to supervise it: its past is not ours to judge.
+    fn note_past(&mut self, name: &WorkerName, facts: &UnitFacts) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        worker.run = Run { invocation: facts.invocation, ended: true, ..Run::default() };
+        worker.completed = facts.is_exited();
+        if facts.active == Active::Failed {
+            worker.remark = "had failed before it was supervised".into();
         }
     }
 
     /// The unit was unloaded, by systemd's garbage collection or because its file is gone.
     fn unloaded(&mut self, name: &WorkerName) {
-        let now = self.now;
-        let Some(worker) = self.workers.get_mut(name) else { return };
+        let Some(worker) = self.workers.get(name) else { return };
         if worker.run.invocation.is_some() && !worker.run.ended {
-            self.look_back(name);
-            return;
+            if worker.ending().is_none() {
+                self.look_back(name, Trace::Expected);
+                return;
+            }
+            self.end_run(name, &RunEnd::default());
         }
-        let named = self.interest().names.contains(name);
-        let Some(worker) = self.workers.get_mut(name) else { return };
+        let named = self.is_named(name);
+        let Some(worker) = self.workers.get(name) else { return };
         let blank = worker.runs == 0 && worker.incident.is_none() && worker.quarantine.is_none();
-        if !named && blank && worker.plan.is_none() {
+        if worker.facts.is_none() && !named && blank && worker.plan.is_none() && self.hold_of(name).is_none() {
             self.let_go(name);
-        } else if worker.finished.is_none() && !named {
-            worker.finished = Some(now);
-        } else if worker.finished.is_none() && worker.definition.is_some() && !worker.intended_up {
+        } else {
+            self.note_finished(name);
+        }
+    }
+
+    /// Whether a policy, `adopt` or `run` names exactly this unit.
+    fn is_named(&self, name: &WorkerName) -> bool {
+        let mut patterns = self.policies.layers.iter().flat_map(|layer| &layer.units);
+        self.workers.get(name).is_some_and(|worker| worker.own.is_some())
+            || patterns.any(|pattern| pattern.value.as_str() == name.as_str())
+    }
+
+    /// Notes since when nothing but our memory is left of a worker; it is forgotten some time later.
+    pub(super) fn note_finished(&mut self, name: &WorkerName) {
+        let now = self.now;
+        let named = self.is_named(name);
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let over = if worker.definition.is_some() { !worker.intended_up } else { worker.facts.is_none() && !named };
+        if over && worker.finished.is_none() {
             worker.finished = Some(now);
         }
     }
 
-    fn run_began(&mut self, name: &WorkerName, facts: &UnitFacts) {
+    pub(super) fn run_began(&mut self, name: &WorkerName, facts: &UnitFacts) {
         let now = self.now;
-        let purpose = self.workers.get(name).and_then(|w| w.flight).and_then(|id| self.flights.get(&id));
-        let by_us = purpose.is_some_and(|flight| flight.purpose.starts_run());
-        let restarting = purpose.is_some_and(|flight| flight.purpose.ends_run());
+        let starting = self.is_starting(name);
+        let stopping = self.ending_under_way(name);
         let Some(worker) = self.workers.get_mut(name) else { return };
-        let overlooked = worker.run.invocation.is_some() && !worker.run.ended && !worker.run.stop_asked && !restarting;
-        if overlooked {
-            self.look_back(name);
-            return;
-        }
-        worker.run = Run { invocation: facts.invocation, ended: false, stop_asked: false };
+        let by_us = starting || worker.plan.as_ref().is_some_and(|plan| (plan.counted || plan.refused) && !plan.queued);
+        // A start that was under way when somebody decided that the worker shall be down: the stop follows it.
+        let doomed = match stopping {
+            Some(Ending::Asked) => !worker.intended_up,
+            Some(Ending::ForGood) => worker.quarantine.is_some(),
+            _ => false,
+        };
+        let ending = stopping.filter(|ending| *ending == Ending::Preempted);
+        worker.run = Run { invocation: facts.invocation, ended: false, ending, ..Run::default() };
         worker.runs += 1;
         worker.note_start(now);
         worker.seen = now.wall;
         worker.healthy_since = None;
-        worker.kill_at = None;
+        worker.still_since = facts.frozen.then_some(now.mono);
+        worker.paused = None;
+        worker.kill_at = worker.kill_at.filter(|_| stopping.is_some());
         worker.finished = None;
         worker.completed = false;
-        worker.remark.clear();
         if let Some(since) = worker.down_since.take() {
             worker.downtime += now.wall.since(since);
         }
-        let lifted = worker.quarantine.take();
-        worker.intended_up = true;
-        let incident = worker.incident;
-        if !by_us && let Some(plan) = worker.plan.take() {
-            // Somebody else was faster: systemd by itself, or a person.
-            if !plan.counted {
-                worker.ledger.count(worker.policy.budget.value, now.mono);
-            }
-            self.waiting.retain(|ticket| ticket.worker != *name || ticket.purpose != Purpose::Recover);
+        if !starting {
+            self.overtaken(name);
         }
-        if lifted.is_some() {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let mut lifted = false;
+        if !doomed {
+            worker.remark.clear();
+            worker.intended_up = true;
+            lifted = !starting && worker.quarantine.take().is_some();
+        }
+        let incident = worker.incident;
+        if lifted {
             let text = format!("{name} was started by somebody else: its quarantine is lifted");
             self.record(EntryKind::QuarantineReset, Some(name), text);
         }
         if let Some(incident) = incident.and_then(|id| self.incidents.open_mut(id)) {
             incident.started = now.wall;
             incident.state = IncidentState::Verifying;
-            if !by_us {
-                incident.settle("started by somebody else");
-            }
+            incident.settle(if by_us { "done" } else { "started by somebody else" });
             self.step.changes.insert(ObjectId::Incident(incident.id));
         }
+    }
+
+    /// A run began that no start of ours, as far as it is still under way, explains.
+    fn overtaken(&mut self, name: &WorkerName) {
+        let now = self.now.mono;
+        self.drop_tickets("the unit was started meanwhile", |ticket| {
+            ticket.worker == *name && ticket.purpose == Purpose::Recover
+        });
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let Some(plan) = worker.plan.take() else { return };
+        if plan.refused {
+            // It is the very run whose start was reported as failed before the unit's signals came.
+            worker.ledger.failures = worker.ledger.failures.saturating_sub(1);
+        } else if !plan.counted {
+            worker.ledger.count(worker.policy.budget.value, now, false);
+        }
+    }
+
+    /// Notices a job that wants to end the run and is not ours.
+    fn note_job(&mut self, name: &WorkerName, facts: &UnitFacts) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        if worker.run.ended || facts.job == 0 {
+            return;
+        }
+        if facts.active == Active::Activating && worker.run.start_job == 0 {
+            worker.run.start_job = facts.job;
+        }
+        if facts.active != Active::Deactivating {
+            return;
+        }
+        // While a start fails, the start job itself stays until the unit is down.
+        if facts.job != worker.run.start_job {
+            worker.run.ending.get_or_insert(Ending::Foreign);
+        }
+        // Another job has taken the place of our restart.
+        let replaced = worker.run.stop_job != 0 && facts.job != worker.run.stop_job;
+        if replaced && worker.run.ending == Some(Ending::Restart) {
+            worker.run.ending = Some(Ending::Foreign);
+        }
+        worker.run.stop_job = facts.job;
     }
 
     /// Starts the clock of healthy time once the run is up.
     fn note_health(&mut self, name: &WorkerName, facts: &UnitFacts) {
         let now = self.now.mono;
         let Some(worker) = self.workers.get_mut(name) else { return };
-        if facts.sub == "exited" && !worker.run.ended {
-            self.end_run(name, &RunEnd::default());
-            return;
-        }
         if !worker.is_steady() {
             worker.healthy_since = None;
         } else if worker.healthy_since.is_none() {
@@ -458,50 +363,52 @@ impl Engine {
     }
 
     /// A run is over: on purpose, with success, or by failure.
-    fn end_run(&mut self, name: &WorkerName, end: &RunEnd) {
-        let now = self.now;
-        let purpose = self.workers.get(name).and_then(|w| w.flight).and_then(|id| self.flights.get(&id));
-        let purpose = purpose.map(|flight| flight.purpose);
-        let host_stopping = self.host_stopping;
+    pub(super) fn end_run(&mut self, name: &WorkerName, end: &RunEnd) {
+        let now = self.now.wall;
         let Some(worker) = self.workers.get_mut(name) else { return };
+        let ending = worker.ending();
         worker.run.ended = true;
         worker.healthy_since = None;
         worker.still_since = None;
         worker.paused = None;
         worker.kill_at = None;
-        worker.seen = now.wall;
-        worker.down_since = Some(if end.ended == Wall::NEVER || end.ended > now.wall { now.wall } else { end.ended });
+        worker.seen = now;
         self.touched.insert(name.clone());
-        if host_stopping {
+        if self.host_stopping {
             return;
         }
-        match purpose {
-            Some(Purpose::Restart | Purpose::StopToRestart) => return,
-            Some(purpose) if purpose.ends_run() => {
-                self.close_open_incident_unless_down_for_good(name, purpose);
-                return;
+        match ending {
+            Some(Ending::Foreign) => self.stopped_by_somebody(name),
+            Some(Ending::Asked) => self.stopped(name),
+            Some(Ending::Preempted) => self.start_after_all(name),
+            Some(Ending::ForGood) | Some(Ending::Restart) => {}
+            None if failed(end) => {
+                if let Some(worker) = self.workers.get_mut(name) {
+                    worker.down_since = Some(if end.ended == Wall::NEVER || end.ended > now { now } else { end.ended });
+                }
+                self.failed(name, end);
             }
-            _ => {}
-        }
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        if worker.run.stop_asked {
-            worker.intended_up = false;
-            worker.plan = None;
-            worker.remark = "stopped by somebody".into();
-            let text = format!("{name} was stopped on purpose; it stays down until somebody starts it");
-            self.record(EntryKind::StoppedOnPurpose, Some(name), text);
-            self.close_open_incident(name, IncidentResult::Stopped);
-        } else if failed(end) {
-            self.failed(name, end);
-        } else {
-            self.succeeded(name);
+            None => self.succeeded(name, end),
         }
     }
 
-    fn close_open_incident_unless_down_for_good(&mut self, name: &WorkerName, purpose: Purpose) {
-        if matches!(purpose, Purpose::Stop | Purpose::ThawToStop) {
-            self.close_open_incident(name, IncidentResult::Stopped);
+    /// The stop that should have kept systemd from starting the unit came when it was running already.
+    fn start_after_all(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get(name) else { return };
+        if worker.is_awaited() && worker.plan.is_none() {
+            self.try_again(name, "a stop that came too late ended it".into());
         }
+    }
+
+    fn stopped_by_somebody(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        worker.intended_up = false;
+        worker.plan = None;
+        worker.remark = "stopped by somebody".into();
+        let text = format!("{name} was stopped on purpose; it stays down until somebody starts it");
+        self.record(EntryKind::StoppedOnPurpose, Some(name), text);
+        self.close_open_incident(name, IncidentResult::Stopped);
+        self.note_finished(name);
     }
 
     pub(super) fn close_open_incident(&mut self, name: &WorkerName, result: IncidentResult) {
@@ -523,19 +430,20 @@ impl Engine {
             self.touched.insert(worker.name.clone());
         }
     }
+}
 
-    /// Sends away layers whose `Arc` is shared; used where a worker keeps its own settings.
-    pub(super) fn own_policy(&self, name: &WorkerName, own: &Layer) -> Option<Policy> {
-        self.policies.resolve(name, Some(own))
+/// How the run ended that the facts speak of.
+fn end_by(facts: &UnitFacts) -> RunEnd {
+    let end = facts.end.clone();
+    match facts.active {
+        Active::Failed if end.result == UnitResult::Success => {
+            RunEnd { result: UnitResult::Other("failed".into()), ..end }
+        }
+        _ => end,
     }
 }
 
 /// Whether a run that ended like this has failed.
-fn failed(end: &RunEnd) -> bool {
+pub(super) fn failed(end: &RunEnd) -> bool {
     !matches!(end.result, UnitResult::Success | UnitResult::ExecCondition) || matches!(end.exit, Exit::Dumped(_))
-}
-
-/// Shares a definition between the worker and the actions that start it.
-pub(super) fn share(definition: event::Definition) -> Arc<event::Definition> {
-    Arc::new(definition)
 }

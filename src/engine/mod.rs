@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The logic: everything that happens comes in as an [`Event`], everything to be done goes out as an [`Action`].
 //!
 //! No IO, no clock, no locks, no async; only `std`, and it compiles alone. How to use it:
@@ -16,9 +17,12 @@ pub mod action;
 pub mod cause;
 pub mod classify;
 pub mod event;
+mod flight;
+mod hold;
 pub mod ids;
 mod incident;
 mod life;
+mod lookback;
 pub mod policy;
 mod progress;
 mod remedy;
@@ -32,9 +36,11 @@ mod worker;
 
 use action::{Action, Entry, EntryKind, Interest, Step};
 use event::{Answer, Caller, Event, Outcome, Refusal, Request, UnitFacts, Verb};
+use flight::{Flight, Ticket};
+use hold::Hold;
 use ids::{ActionId, HoldId, IncidentId, JobId, ObjectId, WorkerName};
 use incident::Incidents;
-use policy::{Layer, Policies, Policy};
+use policy::{Layer, Policies};
 use rng::Rng;
 use saved::{Saved, SavedHold, SavedOrigin, SavedWorker};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -66,6 +72,8 @@ pub struct Engine {
     next_hold: u32,
     next_job: u32,
     host_stopping: bool,
+    /// When the patterns in force were put in force; what units did before that is not judged.
+    watching_since: Wall,
     /// The machine was booted since the state was saved.
     rebooted: bool,
     /// systemd's major version; zero until it is known.
@@ -73,97 +81,6 @@ pub struct Engine {
     now: Now,
     step: Step,
     touched: BTreeSet<WorkerName>,
-}
-
-/// An action that is under way.
-#[derive(Clone, Debug)]
-struct Flight {
-    worker: WorkerName,
-    purpose: Purpose,
-    job: Option<JobId>,
-}
-
-/// A start or stop that was decided.
-#[derive(Clone, Debug)]
-struct Ticket {
-    worker: WorkerName,
-    purpose: Purpose,
-    job: Option<JobId>,
-}
-
-/// Why an action is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// A planned restart.
-    Recover,
-    Start,
-    Restart,
-    /// The first half of the restart of a unit that is made anew for every run.
-    StopToRestart,
-    Stop,
-    /// The worker shall stay down: quarantine, or the policy gave up.
-    StopForGood,
-    /// systemd is about to restart the unit by itself, and ours comes later.
-    Preempt,
-    ThawToStop,
-    ThawToStopForGood,
-    Pause(action::Freezer),
-    Resume,
-    Kill,
-    LookBack,
-}
-
-impl Purpose {
-    fn takes_slot(self) -> bool {
-        matches!(
-            self,
-            Purpose::Recover
-                | Purpose::Start
-                | Purpose::Restart
-                | Purpose::StopToRestart
-                | Purpose::Stop
-                | Purpose::StopForGood
-                | Purpose::Preempt
-        )
-    }
-
-    /// Whether the run is meant to end by this.
-    fn ends_run(self) -> bool {
-        matches!(
-            self,
-            Purpose::Restart
-                | Purpose::StopToRestart
-                | Purpose::Stop
-                | Purpose::StopForGood
-                | Purpose::Preempt
-                | Purpose::ThawToStop
-                | Purpose::ThawToStopForGood
-        )
-    }
-
-    fn starts_run(self) -> bool {
-        matches!(self, Purpose::Recover | Purpose::Start | Purpose::Restart | Purpose::StopToRestart)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Hold {
-    workers: Vec<WorkerName>,
-    who: String,
-    why: String,
-    until: Option<Wall>,
-    /// Ends with the caller's file descriptor and is not saved.
-    lock: bool,
-}
-
-impl Hold {
-    fn describe(&self) -> String {
-        if self.why.is_empty() {
-            format!("held by {}", self.who)
-        } else {
-            format!("held by {} ({})", self.who, self.why)
-        }
-    }
 }
 
 /// What a new configuration would change for one worker, or pattern.
@@ -202,6 +119,7 @@ impl Engine {
             next_hold: saved.next_hold.max(1),
             next_job: 1,
             host_stopping: false,
+            watching_since: now.wall,
             rebooted: !saved.same_boot,
             systemd: 0,
             now,
@@ -220,6 +138,7 @@ impl Engine {
         let open: Vec<_> = engine.incidents.all().map(|incident| incident.id).collect();
         engine.step.changes.extend(open.into_iter().map(ObjectId::Incident));
         engine.settle();
+        engine.expire();
         let step = std::mem::take(&mut engine.step);
         (engine, step)
     }
@@ -229,6 +148,7 @@ impl Engine {
         self.now = Now { mono: now.mono.max(self.now.mono), wall: now.wall };
         for job in std::mem::take(&mut self.finished_jobs) {
             self.jobs.remove(&job);
+            self.step.changes.insert(ObjectId::Job(job));
         }
         self.apply(event);
         self.settle();
@@ -277,16 +197,7 @@ impl Engine {
 
     /// The holds that must survive.
     pub fn saved_holds(&self) -> Vec<SavedHold> {
-        let lasting = self.holds.iter().filter(|(_, hold)| !hold.lock);
-        lasting
-            .map(|(id, hold)| SavedHold {
-                id: *id,
-                workers: hold.workers.clone(),
-                who: hold.who.clone(),
-                why: hold.why.clone(),
-                until: hold.until,
-            })
-            .collect()
+        self.holds.iter().filter(|(_, hold)| !hold.lock).map(|(id, hold)| hold.saved(*id)).collect()
     }
 
     /// The ids that the next incident and the next hold will get.
@@ -343,7 +254,7 @@ impl Engine {
         idle.map(|layer| layer.file.clone()).collect()
     }
 
-    /// Jobs that are not finished; the daemon waits for them when it stops.
+    /// Actions that are under way; the daemon waits for them when it stops.
     pub fn flights(&self) -> usize {
         self.flights.len()
     }
@@ -390,7 +301,9 @@ impl Engine {
         let keep = self.policies.settings.keep_finished;
         let Some(worker) = self.workers.get(name) else { return };
         self.touched.insert(name.clone());
-        match worker.next_timer(held, keep) {
+        // A longer setting may have moved it since the timer was set.
+        let due = worker.next_timer(held, keep).filter(|(at, _)| *at <= self.now.mono);
+        match due {
             Some((_, Timer::Restart)) => self.restart_due(name),
             Some((_, Timer::Verified)) => self.verified(name),
             Some((_, Timer::Reset)) => self.healthy_again(name),
@@ -454,33 +367,11 @@ impl Engine {
         }
     }
 
-    /// Takes off: gives the action an id and remembers what it is for.
-    fn fly(&mut self, worker: &WorkerName, purpose: Purpose, job: Option<JobId>) -> ActionId {
-        let id = ActionId(self.next_action);
-        self.next_action += 1;
-        self.flights.insert(id, Flight { worker: worker.clone(), purpose, job });
-        id
-    }
-
-    fn hold_of(&self, name: &WorkerName) -> Option<(HoldId, &Hold)> {
-        self.holds.iter().find(|(_, hold)| hold.workers.contains(name)).map(|(id, hold)| (*id, hold))
-    }
-
     fn manager_view(&self) -> ManagerView {
         ManagerView {
             workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
             incidents_open: self.incidents.open_count(),
-            holds: self
-                .holds
-                .iter()
-                .map(|(id, hold)| HoldView {
-                    id: *id,
-                    workers: hold.workers.clone(),
-                    who: hold.who.clone(),
-                    why: hold.why.clone(),
-                    until: hold.until.unwrap_or(Wall::NEVER),
-                })
-                .collect(),
+            holds: self.holds.iter().map(|(id, hold)| hold.view(*id)).collect(),
             dry_run: self.policies.settings.dry_run,
         }
     }
@@ -509,10 +400,4 @@ impl Engine {
 pub enum WakeFor {
     Worker(WorkerName),
     Hold(HoldId),
-}
-
-impl Hold {
-    fn restore(saved: SavedHold) -> Hold {
-        Hold { workers: saved.workers, who: saved.who, why: saved.why, until: saved.until, lock: false }
-    }
 }

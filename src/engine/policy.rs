@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the admin wants: settings per worker, each with the line that set it.
 //!
 //! A policy file is a [`Layer`]: it holds only what the file says. The layers that match a worker are laid over the
@@ -79,9 +80,7 @@ macro_rules! policy_keys {
 
             /// Every key, its value in the spelling of a policy file, and the line that set it.
             pub fn rows(&self) -> Vec<(&'static str, String, String)> {
-                let mut rows = Vec::new();
-                $(rows.push(($key, self.$field.value.text(), self.$field.from.to_string()));)*
-                rows
+                vec![$(($key, self.$field.value.text(), self.$field.from.to_string()),)*]
             }
 
             /// The keys whose value differs from that in `other`.

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a worker says about how far it is: readings, the rate, and the time left.
 
 use super::event::Beat;
-use super::time::{Mono, Now, Wall};
+use super::time::{Mono, Now};
 use super::view::ProgressView;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -51,18 +52,6 @@ impl Progress {
         ProgressView { value: self.value, total: self.total, at: self.at.wall, at_mono: self.at.mono, rate, time_left }
     }
 
-    pub fn value(&self) -> u64 {
-        self.value
-    }
-
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
-    pub fn at(&self) -> Wall {
-        self.at.wall
-    }
-
     fn rate(&self) -> f64 {
         let (Some((start, low)), Some((end, high))) = (self.readings.front(), self.readings.back()) else {
             return 0.0;
@@ -95,6 +84,7 @@ fn leading_number(text: &str) -> Option<(u64, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::time::Wall;
     use super::*;
 
     #[test]

@@ -1,12 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What to do about a failed run, and how it went: restart, hold, quarantine, give up, verify.
 
 use super::*;
-use action::Start;
-use event::RunEnd;
+use event::{Exit, RunEnd};
+use flight::{Purpose, Ticket};
+use hold::Hold;
 use policy::{AfterSuccess, CauseAction, OnExhausted, Text};
 use restart::Plan;
 use time::Span;
 use view::IncidentState;
+use worker::Ending;
 
 /// The pause before the next try when systemd refused a start without a run having begun.
 const REFUSED_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
@@ -14,9 +17,13 @@ const REFUSED_PAUSE: std::time::Duration = std::time::Duration::from_millis(250)
 impl Engine {
     /// A run failed: opens its incident and decides.
     pub(super) fn failed(&mut self, name: &WorkerName, end: &RunEnd) {
+        let Some(run) = self.workers.get(name).map(|worker| worker.run.invocation) else { return };
+        if self.incidents.covers(name, run) {
+            self.take_up_again(name);
+            return;
+        }
         self.close_open_incident(name, IncidentResult::FailedAgain);
         let verdict = classify::classify(end);
-        let Some(run) = self.workers.get(name).map(|worker| worker.run.invocation) else { return };
         let id = self.incidents.open(name, run, &verdict, end.ended, self.now);
         self.step.changes.insert(ObjectId::Incident(id));
         self.step.changes.insert(ObjectId::Manager);
@@ -32,12 +39,42 @@ impl Engine {
         }
         let text = format!("{name} {} ({}): {next}", verdict.ending, verdict.cause);
         self.record(EntryKind::IncidentOpened, Some(name), text);
-        self.close_if_settled(name, id);
+        self.close_if_settled(name);
+    }
+
+    /// Another witness of a failure that is known; only the way back up may still be missing.
+    fn take_up_again(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get(name) else { return };
+        if worker.is_awaited() && worker.plan.is_none() && !self.policies.settings.dry_run {
+            self.try_again(name, "its failure is known already".into());
+        }
+    }
+
+    /// Goes on with a worker that is down although nobody wants that and nothing is planned.
+    pub(super) fn take_up_incident(&mut self, name: &WorkerName, by: &str) {
+        let Some(worker) = self.workers.get(name) else { return };
+        let down = worker.run.ended && !worker.is_up() && worker.flight.is_none() && worker.look_back.is_none();
+        if !down || !worker.is_awaited() || worker.incident.is_none() || worker.plan.is_some() {
+            return;
+        }
+        if self.policies.settings.dry_run || worker.unstartable().is_some() {
+            return;
+        }
+        self.try_again(name, by.to_owned());
+    }
+
+    /// Plans a restart and says so.
+    pub(super) fn try_again(&mut self, name: &WorkerName, by: String) {
+        let text = format!("{name}: {by}");
+        let next = self.plan_restart(name, by);
+        self.record(EntryKind::RestartScheduled, Some(name), format!("{text}; {next}"));
+        self.close_if_settled(name);
     }
 
     /// Chooses what to do about the open incident; returns it as a sentence fragment.
     pub(super) fn decide(&mut self, name: &WorkerName) -> String {
         let Some(worker) = self.workers.get(name) else { return String::new() };
+        let itself = worker.facts.as_ref().is_some_and(|facts| facts.traits.restarts_itself);
         let cause = worker.cause.unwrap_or(cause::Cause::Unknown);
         let chosen = worker.policy.causes.get(&cause).cloned();
         let action = chosen.as_ref().map_or(CauseAction::Restart, |setting| setting.value);
@@ -57,8 +94,18 @@ impl Engine {
             CauseAction::Restart => self.plan_restart(name, by),
             CauseAction::Hold => {
                 self.remedy(name, "hold", by.clone(), "done");
+                if itself && self.hold_of(name).is_none() {
+                    // The last chance: a held worker is left alone, and systemd is about to start it again.
+                    self.take_off_stop(name, Ending::Preempted, None);
+                }
                 let why = format!("{cause}, {by}");
-                let id = self.place_hold(vec![name.clone()], "watcherd".into(), why, None, false);
+                let id = self.place_hold(Hold {
+                    workers: vec![name.clone()],
+                    who: "watcherd".into(),
+                    why,
+                    until: None,
+                    lock: false,
+                });
                 format!("held by the policy until somebody says `watcherctl release {id}`")
             }
             CauseAction::Quarantine => {
@@ -78,8 +125,9 @@ impl Engine {
         }
     }
 
-    /// Closes the incident of a failure that nothing more will be done about.
-    fn close_if_settled(&mut self, name: &WorkerName, id: IncidentId) {
+    /// Closes the open incident if nothing more will be done about it.
+    fn close_if_settled(&mut self, name: &WorkerName) {
+        let Some(id) = self.workers.get(name).and_then(|worker| worker.incident) else { return };
         let Some(last) = self.incidents.get(id).and_then(|incident| incident.remedies.last()) else { return };
         let result = match (last.action, last.outcome.as_str()) {
             (_, "would") => IncidentResult::DryRun,
@@ -87,7 +135,6 @@ impl Engine {
             ("stop", _) => IncidentResult::Stopped,
             _ => return,
         };
-        let _ = name;
         self.close_incident(id, result);
     }
 
@@ -126,7 +173,7 @@ impl Engine {
         }
         worker.ledger.failures = worker.ledger.failures.saturating_add(1);
         let pause = worker.policy.back_off.value.pause(worker.ledger.failures, &mut self.rng);
-        worker.plan = Some(Plan { due: now.mono + pause, by: by.clone(), counted: false, queued: false, flying: None });
+        worker.plan = Some(Plan::new(now.mono + pause, &by));
         let attempt = worker.ledger.failures;
         self.touched.insert(name.clone());
         self.remedy(name, "restart", by, "");
@@ -181,193 +228,115 @@ impl Engine {
         let up = worker.is_up();
         self.touched.insert(name.clone());
         self.record(EntryKind::Quarantined, Some(name), text);
-        if up {
-            self.stop(name, Purpose::StopForGood, None);
+        self.drop_tickets("the worker is quarantined", |ticket| ticket.worker == *name);
+        if (up || self.is_starting(name)) && !self.policies.settings.dry_run {
+            self.stop(name, Ending::ForGood);
         }
     }
 
     /// A run ended with success.
-    pub(super) fn succeeded(&mut self, name: &WorkerName) {
-        let now = self.now;
-        let dry_run = self.policies.settings.dry_run;
-        let Some(worker) = self.workers.get_mut(name) else { return };
+    pub(super) fn succeeded(&mut self, name: &WorkerName, end: &RunEnd) {
+        let Some(worker) = self.workers.get(name) else { return };
         let policy = worker.policy.after_success.clone();
-        let chosen = policy.from != policy::Source::default_value();
-        if worker.waits_for_own_restart() && !chosen {
+        if worker.waits_for_own_restart() && !worker.ends_by_policy() {
             return;
         }
-        match policy.value {
-            AfterSuccess::Complete => {
-                worker.completed = true;
-                worker.intended_up = false;
-                worker.plan = None;
-                worker.finished = worker.definition.is_some().then_some(now);
-                worker.remark = "ended with success".into();
-                worker.ledger.clear();
-                self.record(EntryKind::Completed, Some(name), format!("{name} ended with success and is done"));
-                self.close_open_incident(name, IncidentResult::Completed);
-            }
-            AfterSuccess::Restart if dry_run => {
+        match (policy.value, end.exit) {
+            (AfterSuccess::Complete, Exit::Killed(signal)) => self.ended_by_signal(name, signal),
+            (AfterSuccess::Complete, _) => self.completed(name),
+            (AfterSuccess::Restart, _) if self.policies.settings.dry_run => {
                 let text = format!("dry run: would restart {name}, which ended with success");
                 self.record(EntryKind::WouldHave, Some(name), text);
             }
-            AfterSuccess::Restart => {
+            (AfterSuccess::Restart, _) => {
                 let by = format!("worker.after-success = restart ({})", policy.from);
                 let next = self.plan_restart(name, by);
                 let text = format!("{name} ended with success, but is a service: {next}");
                 self.record(EntryKind::RestartScheduled, Some(name), text);
+                self.close_if_settled(name);
             }
         }
     }
 
+    fn completed(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        worker.completed = true;
+        worker.intended_up = false;
+        worker.plan = None;
+        worker.remark = "ended with success".into();
+        worker.ledger.clear();
+        worker.cause = None;
+        let itself = worker.facts.as_ref().is_some_and(|facts| facts.traits.restarts_itself);
+        let text = if itself && !worker.ends_by_policy() {
+            format!("{name} ended with success; its Restart= says what follows")
+        } else {
+            format!("{name} ended with success and is done")
+        };
+        self.note_finished(name);
+        self.record(EntryKind::Completed, Some(name), text);
+        self.close_open_incident(name, IncidentResult::Completed);
+    }
+
+    /// systemd counts SIGTERM and its like as a clean end, but the work is not done.
+    fn ended_by_signal(&mut self, name: &WorkerName, signal: i32) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let signal = classify::signal_name(signal);
+        worker.intended_up = false;
+        worker.plan = None;
+        worker.remark = format!("ended by {signal}");
+        self.note_finished(name);
+        let text = format!("{name} was ended by {signal}, not by a job; it stays down until somebody starts it");
+        self.record(EntryKind::StoppedOnPurpose, Some(name), text);
+        self.close_open_incident(name, IncidentResult::Stopped);
+    }
+
     /// systemd is about to restart the unit by itself: prevents it where something else was decided.
     pub(super) fn keep_from_restarting(&mut self, name: &WorkerName) {
-        let held = self.hold_of(name).is_some();
-        let Some(worker) = self.workers.get(name) else { return };
-        let later = worker.plan.as_ref().is_some_and(|plan| plan.flying.is_none() && plan.due > self.now.mono);
+        let now = self.now.mono;
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        if !worker.intended_up && worker.ended_without_order() {
+            // The success was seen a moment before systemd said that it goes on.
+            worker.completed = false;
+            worker.intended_up = true;
+            worker.finished = None;
+            "systemd restarts it".clone_into(&mut worker.remark);
+        }
+        let later = worker.plan.as_ref().is_some_and(|plan| plan.flying.is_none() && plan.due > now);
         let never = worker.quarantine.is_some() || !worker.intended_up;
-        let ours = worker.flight.is_some();
-        if (later || never) && !ours && !held && !self.policies.settings.dry_run && !self.host_stopping {
-            self.stop(name, Purpose::Preempt, None);
+        if !(later || never) || worker.flight.is_some() || self.policies.settings.dry_run || self.host_stopping {
+            return;
+        }
+        let stop = Purpose::Stop(Ending::Preempted);
+        let waits = self.waiting.iter().any(|ticket| ticket.worker == *name && ticket.purpose == stop);
+        if !waits && self.hold_of(name).is_none() {
+            self.stop(name, Ending::Preempted);
         }
     }
 
     /// The planned restart is due.
     pub(super) fn restart_due(&mut self, name: &WorkerName) {
         let now = self.now;
-        let host_stopping = self.host_stopping;
         let Some(worker) = self.workers.get_mut(name) else { return };
-        let obsolete = host_stopping || worker.is_up() || worker.quarantine.is_some() || !worker.intended_up;
-        if obsolete {
+        let obsolete = worker.is_up() || worker.quarantine.is_some() || !worker.intended_up;
+        if obsolete || self.host_stopping {
             worker.plan = None;
             return;
         }
-        if let Some(why) = worker.unstartable() {
-            worker.plan = None;
-            worker.remark = why.into();
-            self.record(EntryKind::NotStartable, Some(name), format!("{name} cannot be started: {why}"));
-            return;
-        }
+        let unstartable = worker.unstartable();
         let Some(plan) = &mut worker.plan else { return };
-        if !plan.counted && worker.ledger.left(worker.policy.budget.value, now.mono) == 0 {
-            let text = self.exhausted(name);
-            self.record(EntryKind::RestartScheduled, Some(name), format!("{name}: {text}"));
-            return;
-        }
-        plan.queued = true;
-        self.waiting.push_back(Ticket { worker: name.clone(), purpose: Purpose::Recover, job: None });
-        self.pump();
-    }
-
-    /// Lets waiting starts and stops go as far as there are free slots.
-    pub(super) fn pump(&mut self) {
-        let slots = self.policies.settings.max_jobs.max(1) as usize;
-        while self.flights.values().filter(|flight| flight.purpose.takes_slot()).count() < slots {
-            let Some(ticket) = self.waiting.pop_front() else { return };
-            self.launch(ticket);
-        }
-    }
-
-    fn launch(&mut self, ticket: Ticket) {
-        let Ticket { worker: name, purpose, job } = ticket;
-        let now = self.now;
-        self.touched.insert(name.clone());
-        let held = self.hold_of(&name).is_some();
-        let Some(worker) = self.workers.get_mut(&name) else {
-            self.end_job(job, "failed", "the worker is not supervised any more");
-            return;
-        };
-        if purpose == Purpose::Recover {
-            let Some(plan) = &mut worker.plan else { return };
-            plan.queued = false;
-            if held {
-                return;
-            }
-            if !plan.counted {
-                plan.counted = true;
-                worker.ledger.count(worker.policy.budget.value, now.mono);
-            }
-        } else if held {
-            self.end_job(job, "canceled", "the worker is held");
-            return;
-        }
-        if let Some(view) = job.and_then(|job| self.jobs.get_mut(&job)) {
-            view.state = "running";
-            self.step.changes.insert(ObjectId::Job(view.id));
-        }
-        match purpose {
-            Purpose::Recover | Purpose::Start | Purpose::Restart => self.take_off_start(&name, purpose, job),
-            _ => {
-                self.take_off_stop(&name, purpose, job);
-            }
-        }
-    }
-
-    fn take_off_start(&mut self, name: &WorkerName, purpose: Purpose, job: Option<JobId>) {
-        let run = self.rng.hex128();
-        let id = self.fly(name, purpose, job);
-        let now = self.now;
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        let own_restart = worker.facts.as_ref().is_some_and(|facts| facts.traits.restarts_itself);
-        let start = Start {
-            run,
-            definition: worker.definition.clone(),
-            // RestartUnit goes ahead of systemd's own restart; StartUnit does nothing to a unit that is up already.
-            restart: purpose == Purpose::Restart || own_restart,
-            reset_failed: worker.nears_start_limit(now),
-            thaw: worker.facts.as_ref().is_some_and(|facts| facts.frozen),
-            grace: worker.policy.grace.value,
-        };
-        worker.flight = Some(id);
-        if let Some(plan) = &mut worker.plan {
-            plan.flying = Some(id);
-        }
-        if purpose == Purpose::Restart && worker.is_up() {
-            worker.kill_at = Some(now.mono + worker.policy.grace.value);
-        }
-        self.act(Action::Start(id, name.clone(), start));
-    }
-
-    fn take_off_stop(&mut self, name: &WorkerName, purpose: Purpose, job: Option<JobId>) {
-        let Some(worker) = self.workers.get(name) else { return };
-        // systemd 257 refuses to stop a frozen unit.
-        let frozen = worker.facts.as_ref().is_some_and(|facts| facts.frozen);
-        let thaw_first = match purpose {
-            Purpose::Stop => Some(Purpose::ThawToStop),
-            Purpose::StopForGood => Some(Purpose::ThawToStopForGood),
-            _ => None,
-        };
-        if let Some(thaw) = thaw_first.filter(|_| frozen) {
-            let id = self.fly(name, thaw, job);
-            self.act(Action::Thaw(id, name.clone(), action::Freezer::Cgroup));
-            return;
-        }
-        let id = self.fly(name, purpose, job);
-        let now = self.now;
-        if let Some(worker) = self.workers.get_mut(name) {
-            worker.flight = Some(id);
-            if worker.is_up() {
-                worker.kill_at = Some(now.mono + worker.policy.grace.value);
-            }
-        }
-        self.act(Action::Stop(id, name.clone()));
-    }
-
-    /// Decides a stop; it waits for a free slot.
-    pub(super) fn stop(&mut self, name: &WorkerName, purpose: Purpose, job: Option<JobId>) {
-        self.waiting.push_back(Ticket { worker: name.clone(), purpose, job });
-        self.pump();
-    }
-
-    /// The worker was asked to end and is still there.
-    pub(super) fn grace_over(&mut self, name: &WorkerName) {
-        let held = self.hold_of(name).is_some();
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        worker.kill_at = None;
-        let ending = worker.facts.as_ref().is_some_and(|facts| facts.active == event::Active::Deactivating);
-        if ending && !held {
-            let id = self.fly(name, Purpose::Kill, None);
-            self.act(Action::Kill(id, name.clone(), SIGKILL));
+        if unstartable.is_some() {
+            worker.plan = None;
+        } else if self.policies.settings.dry_run {
+            let by = plan.by.clone();
+            worker.plan = None;
+            self.would(name, CauseAction::Restart, by);
+            self.close_if_settled(name);
+        } else if !plan.counted && worker.ledger.left(worker.policy.budget.value, now.mono) == 0 {
+            self.exhausted(name);
+            self.close_if_settled(name);
+        } else {
+            plan.queued = true;
+            self.enqueue(Ticket { worker: name.clone(), purpose: Purpose::Recover, job: None });
         }
     }
 
@@ -384,6 +353,9 @@ impl Engine {
         let id = incident.id;
         self.record(EntryKind::IncidentClosed, Some(name), text);
         self.close_incident(id, IncidentResult::Recovered);
+        if let Some(worker) = self.workers.get_mut(name).filter(|worker| worker.ledger.is_clear()) {
+            worker.cause = None;
+        }
     }
 
     /// The worker was healthy for long enough to forget its attempts.
@@ -394,125 +366,60 @@ impl Engine {
         }
     }
 
-    pub(super) fn done(&mut self, id: ActionId, outcome: Outcome) {
-        let Some(flight) = self.flights.remove(&id) else { return };
-        let name = flight.worker.clone();
-        self.touched.insert(name.clone());
-        let current = self.workers.get_mut(&name).is_some_and(|worker| {
-            let current = worker.flight == Some(id);
-            if current {
-                worker.flight = None;
-            }
-            current
-        });
-        match flight.purpose {
-            Purpose::LookBack => {
-                if self.workers.get(&name).is_some_and(|worker| worker.look_back == Some(id)) {
-                    self.looked_back(&name, outcome);
-                }
-            }
-            Purpose::Recover => self.recovery_done(&name, id, current, &outcome),
-            Purpose::StopToRestart if outcome == Outcome::Ok => {
-                self.waiting.push_front(Ticket { worker: name, purpose: Purpose::Start, job: flight.job });
-            }
-            Purpose::ThawToStop | Purpose::ThawToStopForGood if outcome == Outcome::Ok => {
-                let stop = if flight.purpose == Purpose::ThawToStop { Purpose::Stop } else { Purpose::StopForGood };
-                self.waiting.push_front(Ticket { worker: name, purpose: stop, job: flight.job });
-            }
-            Purpose::Pause(freezer) => {
-                self.paused(&name, freezer, &outcome);
-                self.end_job_by(flight.job, &outcome);
-            }
-            Purpose::Resume => {
-                self.resumed(&name, &outcome);
-                self.end_job_by(flight.job, &outcome);
-            }
-            Purpose::Stop if outcome == Outcome::Ok => {
-                self.stopped(&name);
-                self.end_job_by(flight.job, &outcome);
-            }
-            _ => self.end_job_by(flight.job, &outcome),
-        }
-        self.pump();
-    }
-
-    fn recovery_done(&mut self, name: &WorkerName, id: ActionId, current: bool, outcome: &Outcome) {
-        let now = self.now;
+    /// systemd has said how a planned restart went; `newest` means that nothing else was begun since.
+    pub(super) fn recovery_done(&mut self, name: &WorkerName, id: ActionId, newest: bool, outcome: &Outcome) {
         let Some(worker) = self.workers.get_mut(name) else { return };
-        let planned = worker.plan.as_ref().is_some_and(|plan| plan.flying == Some(id));
-        if !current && !planned {
+        let planned = worker.plan.take_if(|plan| plan.flying == Some(id)).is_some();
+        if !newest && !planned {
             return;
         }
-        if planned {
-            worker.plan = None;
-        }
         let attempt = worker.ledger.failures;
-        let verify = worker.policy.verify.value;
         let down = worker.run.ended && !worker.is_up();
         let incident = worker.incident;
         let report = match outcome {
             Outcome::Ok | Outcome::Past(_) => "done".to_owned(),
             Outcome::Failed(why) => format!("failed: {why}"),
-            Outcome::TimedOut => "still starting".to_owned(),
+            Outcome::TimedOut => "failed: systemd's job did not end in time".to_owned(),
         };
         if let Some(incident) = incident.and_then(|id| self.incidents.open_mut(id)) {
             incident.settle(&report);
             self.step.changes.insert(ObjectId::Incident(incident.id));
         }
         match outcome {
-            Outcome::Failed(why) if down => {
-                let text = format!("{name}: restart #{attempt} failed: {why}");
-                self.record(EntryKind::RestartFailed, Some(name), text);
-                let next = self.decide(name);
-                if let Some(plan) = self.workers.get_mut(name).and_then(|worker| worker.plan.as_mut()) {
-                    plan.due = plan.due.max(now.mono + REFUSED_PAUSE);
-                }
-                self.record(EntryKind::RestartScheduled, Some(name), format!("{name}: {next}"));
-            }
-            Outcome::Failed(_) | Outcome::TimedOut => {}
-            Outcome::Ok | Outcome::Past(_) => {
-                let text = match incident {
-                    Some(_) => {
-                        format!("{name} runs again (restart #{attempt}); it counts as cured after {}", Span(verify))
-                    }
-                    None => format!("{name} runs again (restart #{attempt})"),
-                };
-                self.record(EntryKind::RestartDone, Some(name), text);
-            }
+            Outcome::Ok | Outcome::Past(_) => self.runs_again(name, attempt),
+            _ if down => self.refused(name, &format!("{name}: restart #{attempt} {report}")),
+            _ => {}
         }
     }
 
-    /// A stop that was asked for through watcherd is done.
-    fn stopped(&mut self, name: &WorkerName) {
+    fn runs_again(&mut self, name: &WorkerName, attempt: u32) {
+        let Some(worker) = self.workers.get(name).filter(|worker| !worker.completed) else { return };
+        let mut text = format!("{name} runs again");
+        if attempt > 0 {
+            text.push_str(&format!(" (restart #{attempt})"));
+        }
+        if worker.incident.is_some() {
+            text.push_str(&format!("; it counts as cured after {}", Span(worker.policy.verify.value)));
+        }
+        self.record(EntryKind::RestartDone, Some(name), text);
+        self.look_for_run(name);
+    }
+
+    /// systemd could not start the unit, as far as is known without a run having begun.
+    pub(super) fn refused(&mut self, name: &WorkerName, text: &str) {
         let now = self.now;
-        if let Some(worker) = self.workers.get_mut(name)
-            && !worker.is_up()
-            && !worker.intended_up
-        {
-            worker.run.ended = true;
-            if worker.definition.is_some() {
-                worker.finished = Some(now);
-            }
-            self.close_open_incident(name, IncidentResult::Stopped);
+        let Some(worker) = self.workers.get(name) else { return };
+        let wanted = worker.is_awaited() && worker.plan.is_none();
+        self.record(EntryKind::RestartFailed, Some(name), text.to_owned());
+        if !wanted || self.host_stopping {
+            return;
         }
-    }
-
-    fn end_job_by(&mut self, job: Option<JobId>, outcome: &Outcome) {
-        match outcome {
-            Outcome::Ok | Outcome::Past(_) => self.end_job(job, "done", ""),
-            Outcome::Failed(why) => self.end_job(job, "failed", why),
-            Outcome::TimedOut => self.end_job(job, "timeout", "systemd's job did not end in time"),
+        let next = self.decide(name);
+        if let Some(plan) = self.workers.get_mut(name).and_then(|worker| worker.plan.as_mut()) {
+            plan.due = plan.due.max(now.mono + REFUSED_PAUSE);
+            plan.refused = true;
         }
-    }
-
-    pub(super) fn end_job(&mut self, job: Option<JobId>, result: &'static str, detail: &str) {
-        let Some(view) = job.and_then(|job| self.jobs.get_mut(&job)) else { return };
-        view.state = "finished";
-        view.result = result;
-        detail.clone_into(&mut view.detail);
-        self.step.changes.insert(ObjectId::Job(view.id));
-        self.finished_jobs.push(view.id);
+        self.record(EntryKind::RestartScheduled, Some(name), format!("{name}: {next}"));
+        self.close_if_settled(name);
     }
 }
-
-const SIGKILL: i32 = 9;

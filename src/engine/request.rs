@@ -1,8 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What people and programs ask for: each request is answered at once, with a refusal or with what was begun.
 
 use super::*;
 use action::Freezer;
-use event::Definition;
+use event::{Active, Definition};
+use flight::{Purpose, Ticket};
+use hold::Hold;
+use worker::Ending;
 
 /// From this systemd release on, a unit with a watchdog is paused. Measured: 252 kills it while it is frozen, 257 does
 /// not; the release in between that changed it is not known.
@@ -18,7 +22,9 @@ impl Engine {
             Request::Adopt { unit, policy } => self.adopt(caller, unit, policy),
             Request::Forget(name) => self.forget(caller, &name),
             Request::Change { verb, workers, why, dry_run } => self.change(caller, verb, &workers, &why, dry_run),
-            Request::Hold { workers, who, why, until, lock } => self.hold(caller, workers, who, why, until, lock),
+            Request::Hold { workers, who, why, until, lock } => {
+                self.hold(caller, Hold { workers, who, why, until, lock })
+            }
             Request::Release(id) => self.release(caller, id),
             Request::Quarantine { worker, why } => self.quarantine_by_hand(caller, &worker, why),
             Request::ResetQuarantine(name) => self.reset(caller, &name),
@@ -38,6 +44,8 @@ impl Engine {
             Some(name) => name,
             None => self.invent_name()?,
         };
+        self.refuse_held(&name)?;
+        self.refuse_too_many_jobs(1)?;
         if let Some(known) = self.workers.get(&name) {
             let over = known.definition.is_some() && (known.completed || !known.intended_up) && !known.is_up();
             if !over {
@@ -45,10 +53,10 @@ impl Engine {
             }
             self.let_go(&name);
         }
-        let policy = self.own_policy(&name, &own).unwrap_or_default();
+        let policy = self.policies.resolve(&name, Some(&own)).unwrap_or_default();
         let mut worker = Worker::new(name.clone(), policy, self.now);
         worker.own = Some(own);
-        worker.definition = Some(life::share(definition));
+        worker.definition = Some(definition.into());
         worker.intended_up = true;
         if !self.add(worker, &format!("made by {}", caller.name)) {
             return Err(Refusal::LimitsExceeded(format!("{name}: {WORKERS_MAX} workers are supervised already")));
@@ -64,7 +72,7 @@ impl Engine {
     }
 
     fn adopt(&mut self, caller: &Caller, name: WorkerName, own: Layer) -> Result<Answer, Refusal> {
-        let Some(policy) = self.own_policy(&name, &own) else {
+        let Some(policy) = self.policies.resolve(&name, Some(&own)) else {
             return Err(Refusal::InvalidArgs(format!("{name}: no policy")));
         };
         if let Some(worker) = self.workers.get_mut(&name) {
@@ -87,7 +95,9 @@ impl Engine {
 
     fn forget(&mut self, caller: &Caller, name: &WorkerName) -> Result<Answer, Refusal> {
         let worker = self.known(name)?;
-        if worker.own.is_none() && worker.is_up() {
+        let named =
+            self.policies.layers.iter().flat_map(|layer| &layer.units).any(|p| p.value.as_str() == name.as_str());
+        if worker.own.is_none() && (named || worker.facts.is_some()) {
             let files: Vec<_> = self.policies.layers_for(name).map(|layer| layer.file.clone()).collect();
             return Err(Refusal::InvalidArgs(format!(
                 "{name}: is matched by {}; remove it there and reload",
@@ -122,9 +132,7 @@ impl Engine {
         for name in &names {
             self.check_change(verb, name)?;
         }
-        if self.jobs.len() + names.len() > JOBS_MAX {
-            return Err(Refusal::LimitsExceeded(format!("{JOBS_MAX} jobs are waiting already")));
-        }
+        self.refuse_too_many_jobs(names.len())?;
         if dry_run || self.policies.settings.dry_run {
             for name in &names {
                 let text = format!("dry run: would {} {name} for {}", verb.as_str(), caller.name);
@@ -140,6 +148,13 @@ impl Engine {
             jobs.push(self.begin(verb, &name, caller));
         }
         Ok(Answer::Jobs(jobs))
+    }
+
+    fn refuse_too_many_jobs(&self, more: usize) -> Result<(), Refusal> {
+        if self.jobs.len() + more > JOBS_MAX {
+            return Err(Refusal::LimitsExceeded(format!("{JOBS_MAX} jobs are waiting already")));
+        }
+        Ok(())
     }
 
     /// Refuses what cannot be done, before anything is begun.
@@ -172,53 +187,75 @@ impl Engine {
     }
 
     fn begin(&mut self, verb: Verb, name: &WorkerName, caller: &Caller) -> JobId {
-        self.waiting.retain(|ticket| ticket.worker != *name || ticket.purpose != Purpose::Recover);
-        let Some(worker) = self.workers.get_mut(name) else { return JobId(0) };
-        let up = worker.is_up();
         match verb {
-            Verb::Start | Verb::Restart => {
-                worker.intended_up = true;
-                worker.completed = false;
-                worker.finished = None;
-                worker.plan = None;
-                let made_anew = worker.definition.is_some();
-                let purpose = match (verb, up) {
-                    (Verb::Restart, true) if made_anew => Purpose::StopToRestart,
-                    (Verb::Restart, _) => Purpose::Restart,
-                    _ => Purpose::Start,
-                };
-                if verb == Verb::Start && up && worker.flight.is_none() {
-                    let job = self.add_job(name, verb);
-                    self.end_job(Some(job), "done", "");
-                    return job;
-                }
-                self.new_job(name, verb, purpose)
-            }
-            Verb::Stop => {
-                worker.intended_up = false;
-                worker.plan = None;
-                worker.remark = format!("stopped by {}", caller.name);
-                self.new_job(name, verb, Purpose::Stop)
-            }
-            Verb::Pause => {
-                let freezer = match &worker.facts {
-                    Some(facts) if facts.traits.can_freeze => Freezer::Cgroup,
-                    _ => Freezer::Signal,
-                };
-                let job = self.add_job(name, verb);
-                let id = self.fly(name, Purpose::Pause(freezer), Some(job));
-                self.act(Action::Freeze(id, name.clone(), freezer));
-                job
-            }
-            Verb::Resume => {
-                let frozen = worker.facts.as_ref().is_some_and(|facts| facts.frozen);
-                let freezer = if frozen { Freezer::Cgroup } else { worker.paused.unwrap_or(Freezer::Cgroup) };
-                let job = self.add_job(name, verb);
-                let id = self.fly(name, Purpose::Resume, Some(job));
-                self.act(Action::Thaw(id, name.clone(), freezer));
-                job
-            }
+            Verb::Start => self.begin_start(name),
+            Verb::Restart => self.begin_restart(name),
+            Verb::Stop => self.begin_stop(name, caller),
+            Verb::Pause => self.begin_pause(name),
+            Verb::Resume => self.begin_resume(name),
         }
+    }
+
+    /// From here on a person decides about the worker, not the plan.
+    fn take_over(&mut self, name: &WorkerName, intended_up: bool) -> bool {
+        self.drop_tickets("a later request came before it", |ticket| ticket.worker == *name);
+        let Some(worker) = self.workers.get_mut(name) else { return false };
+        worker.plan = None;
+        worker.intended_up = intended_up;
+        if intended_up {
+            worker.completed = false;
+            worker.finished = None;
+        }
+        worker.is_up() && worker.facts.as_ref().is_some_and(|facts| facts.active != Active::Deactivating)
+    }
+
+    fn begin_start(&mut self, name: &WorkerName) -> JobId {
+        let up = self.take_over(name, true);
+        if up && self.ending_under_way(name).is_none() {
+            let job = self.add_job(name, Verb::Start);
+            self.end_job(Some(job), "done", "");
+            return job;
+        }
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.run.ending = Some(Ending::Restart);
+        }
+        self.new_job(name, Verb::Start, Purpose::Start)
+    }
+
+    fn begin_restart(&mut self, name: &WorkerName) -> JobId {
+        self.take_over(name, true);
+        let stops_first = self.workers.get(name).is_some_and(|worker| worker.is_up() && worker.definition.is_some());
+        let purpose = if stops_first { Purpose::Stop(Ending::Restart) } else { Purpose::Restart };
+        self.new_job(name, Verb::Restart, purpose)
+    }
+
+    fn begin_stop(&mut self, name: &WorkerName, caller: &Caller) -> JobId {
+        self.take_over(name, false);
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.remark = format!("stopped by {}", caller.name);
+        }
+        self.new_job(name, Verb::Stop, Purpose::Stop(Ending::Asked))
+    }
+
+    fn begin_pause(&mut self, name: &WorkerName) -> JobId {
+        let facts = self.workers.get(name).and_then(|worker| worker.facts.as_ref());
+        let can_freeze = facts.is_some_and(|facts| facts.traits.can_freeze);
+        let freezer = if can_freeze { Freezer::Cgroup } else { Freezer::Signal };
+        let job = self.add_job(name, Verb::Pause);
+        let id = self.fly(name, Purpose::Pause(freezer), Some(job));
+        self.act(Action::Freeze(id, name.clone(), freezer));
+        job
+    }
+
+    fn begin_resume(&mut self, name: &WorkerName) -> JobId {
+        let worker = self.workers.get(name);
+        let frozen = worker.and_then(|worker| worker.facts.as_ref()).is_some_and(|facts| facts.frozen);
+        let paused = worker.and_then(|worker| worker.paused).filter(|_| !frozen);
+        let freezer = paused.unwrap_or(Freezer::Cgroup);
+        let job = self.add_job(name, Verb::Resume);
+        let id = self.fly(name, Purpose::Resume, Some(job));
+        self.act(Action::Thaw(id, name.clone(), freezer));
+        job
     }
 
     fn add_job(&mut self, name: &WorkerName, verb: Verb) -> JobId {
@@ -242,113 +279,8 @@ impl Engine {
 
     fn new_job(&mut self, name: &WorkerName, verb: Verb, purpose: Purpose) -> JobId {
         let job = self.add_job(name, verb);
-        self.waiting.push_back(Ticket { worker: name.clone(), purpose, job: Some(job) });
-        self.pump();
+        self.enqueue(Ticket { worker: name.clone(), purpose, job: Some(job) });
         job
-    }
-
-    fn hold(
-        &mut self,
-        caller: &Caller,
-        workers: Vec<WorkerName>,
-        who: String,
-        why: String,
-        until: Option<Wall>,
-        lock: bool,
-    ) -> Result<Answer, Refusal> {
-        if workers.is_empty() {
-            return Err(Refusal::InvalidArgs("a hold needs at least one worker".into()));
-        }
-        for name in &workers {
-            self.known(name)?;
-        }
-        if self.holds.len() >= HOLDS_MAX {
-            return Err(Refusal::LimitsExceeded(format!("{HOLDS_MAX} holds exist already")));
-        }
-        if until.is_some_and(|until| until <= self.now.wall) {
-            return Err(Refusal::InvalidArgs("the end of the hold lies in the past".into()));
-        }
-        let who = if who.is_empty() { caller.name.clone() } else { who };
-        let id = self.place_hold(workers.clone(), who, why, until, lock);
-        for name in &workers {
-            let description = self.holds.get(&id).map(Hold::describe).unwrap_or_default();
-            self.record_by(EntryKind::Held, Some(name), caller, format!("{name} is {description}"));
-        }
-        Ok(Answer::Hold(id))
-    }
-
-    pub(super) fn place_hold(
-        &mut self,
-        workers: Vec<WorkerName>,
-        who: String,
-        why: String,
-        until: Option<Wall>,
-        lock: bool,
-    ) -> HoldId {
-        let id = HoldId(self.next_hold);
-        self.next_hold = self.next_hold.wrapping_add(1).max(1);
-        self.touched.extend(workers.iter().cloned());
-        for ticket in std::mem::take(&mut self.waiting) {
-            if !workers.contains(&ticket.worker) {
-                self.waiting.push_back(ticket);
-                continue;
-            }
-            self.end_job(ticket.job, "canceled", "the worker is held");
-            if let Some(plan) = self.workers.get_mut(&ticket.worker).and_then(|worker| worker.plan.as_mut()) {
-                plan.queued = false;
-            }
-        }
-        for name in &workers {
-            if let Some(worker) = self.workers.get_mut(name) {
-                worker.kill_at = None;
-            }
-        }
-        self.step.changes.insert(ObjectId::Manager);
-        self.holds.insert(id, Hold { workers, who, why, until, lock });
-        id
-    }
-
-    fn release(&mut self, caller: &Caller, id: HoldId) -> Result<Answer, Refusal> {
-        if !self.holds.contains_key(&id) {
-            return Err(Refusal::NoSuchHold(id));
-        }
-        self.end_hold(id, &format!("released by {}", caller.name), Some(caller));
-        Ok(Answer::Nothing)
-    }
-
-    pub(super) fn end_hold(&mut self, id: HoldId, how: &str, caller: Option<&Caller>) {
-        let Some(hold) = self.holds.remove(&id) else { return };
-        self.step.changes.insert(ObjectId::Manager);
-        for name in hold.workers {
-            if !self.workers.contains_key(&name) {
-                continue;
-            }
-            self.touched.insert(name.clone());
-            let text = format!("{name} is not held any more by {}: {how}", hold.who);
-            match caller {
-                Some(caller) => self.record_by(EntryKind::Released, Some(&name), caller, text),
-                None => self.record(EntryKind::Released, Some(&name), text),
-            }
-            if self.hold_of(&name).is_none() {
-                self.decide_after_hold(&name);
-            }
-        }
-    }
-
-    /// A worker whose hold ended is brought back if it failed meanwhile.
-    fn decide_after_hold(&mut self, name: &WorkerName) {
-        let Some(worker) = self.workers.get(name) else { return };
-        let down = worker.run.ended && !worker.is_up() && worker.flight.is_none() && worker.look_back.is_none();
-        let wanted = worker.intended_up && worker.quarantine.is_none() && worker.incident.is_some();
-        if !down || !wanted || worker.plan.is_some() {
-            if worker.waits_for_own_restart() {
-                self.keep_from_restarting(name);
-            }
-            return;
-        }
-        let by = "the hold was released".to_owned();
-        let next = self.plan_restart(name, by);
-        self.record(EntryKind::RestartScheduled, Some(name), format!("{name}: {next}"));
     }
 
     fn quarantine_by_hand(&mut self, caller: &Caller, name: &WorkerName, why: String) -> Result<Answer, Refusal> {
@@ -358,7 +290,6 @@ impl Engine {
         }
         self.refuse_held(name)?;
         let why = if why.is_empty() { format!("by {}", caller.name) } else { format!("by {}: {why}", caller.name) };
-        self.waiting.retain(|ticket| ticket.worker != *name || ticket.purpose != Purpose::Recover);
         self.quarantine(name, why);
         Ok(Answer::Nothing)
     }
@@ -376,7 +307,8 @@ impl Engine {
         self.touched.insert(name.clone());
         let text = format!("{} reset {name}", caller.name);
         self.record_by(EntryKind::QuarantineReset, Some(name), caller, text);
-        if down && wanted && self.workers.get(name).is_some_and(|worker| worker.unstartable().is_none()) {
+        let startable = self.workers.get(name).is_some_and(|worker| worker.unstartable().is_none());
+        if down && wanted && startable && !self.policies.settings.dry_run {
             if let Some(worker) = self.workers.get_mut(name) {
                 worker.intended_up = true;
                 worker.plan = None;
@@ -407,8 +339,7 @@ impl Engine {
         if job.state != "waiting" {
             return Err(Refusal::Busy(format!("job {id}: systemd is carrying it out already")));
         }
-        self.waiting.retain(|ticket| ticket.job != Some(id));
-        self.end_job(Some(id), "canceled", "canceled by the caller");
+        self.drop_tickets("canceled by the caller", |ticket| ticket.job == Some(id));
         Ok(Answer::Nothing)
     }
 
@@ -422,31 +353,24 @@ impl Engine {
     }
 
     pub(super) fn resumed(&mut self, name: &WorkerName, outcome: &Outcome) {
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        if *outcome == Outcome::Ok {
-            worker.paused = None;
-            // The facts that say so may still be on their way.
-            if let Some(facts) = &mut worker.facts {
-                facts.frozen = false;
-            }
-            self.stand_still(name, false);
+        let Some(worker) = self.workers.get(name) else { return };
+        if *outcome == Outcome::Ok && worker.is_frozen() {
+            self.thawed(name);
             self.record(EntryKind::Resumed, Some(name), format!("{name} runs on"));
         }
     }
 
-    fn known(&self, name: &WorkerName) -> Result<&Worker, Refusal> {
-        self.workers.get(name).ok_or_else(|| Refusal::NoSuchWorker(name.clone()))
+    /// The facts that say so may still be on their way.
+    pub(super) fn thawed(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        worker.paused = None;
+        if let Some(facts) = &mut worker.facts {
+            facts.frozen = false;
+        }
+        self.stand_still(name, false);
     }
 
-    fn refuse_held(&self, name: &WorkerName) -> Result<(), Refusal> {
-        match self.hold_of(name) {
-            None => Ok(()),
-            Some((_, hold)) => Err(Refusal::WorkerHeld {
-                worker: name.clone(),
-                who: hold.who.clone(),
-                why: hold.why.clone(),
-                until: hold.until,
-            }),
-        }
+    pub(super) fn known(&self, name: &WorkerName) -> Result<&Worker, Refusal> {
+        self.workers.get(name).ok_or_else(|| Refusal::NoSuchWorker(name.clone()))
     }
 }

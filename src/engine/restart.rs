@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How often and how soon: the ledger of attempts, the back-off, and the planned restart.
 
 use super::ids::ActionId;
@@ -23,7 +24,11 @@ impl Ledger {
         budget.attempts.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
     }
 
-    pub fn count(&mut self, budget: Budget, now: Mono) {
+    /// Counts an attempt; `again` says that the newest one is made once more.
+    pub fn count(&mut self, budget: Budget, now: Mono, again: bool) {
+        if again {
+            self.attempts.pop_back();
+        }
         self.attempts.push_back(now);
         while self.attempts.len() > budget.attempts.max(1) as usize {
             self.attempts.pop_front();
@@ -62,6 +67,21 @@ pub(super) struct Plan {
     pub queued: bool,
     /// The action that performs it.
     pub flying: Option<ActionId>,
+    /// It follows a start that systemd refused.
+    pub refused: bool,
+    /// It answers a failure, and so takes from the budget.
+    pub attempt: bool,
+}
+
+impl Plan {
+    pub fn new(due: Mono, by: &str) -> Plan {
+        Plan { due, by: by.to_owned(), counted: false, queued: false, flying: None, refused: false, attempt: true }
+    }
+
+    /// A plan for a start that answers no failure.
+    pub fn free(due: Mono, by: &str) -> Plan {
+        Plan { counted: true, attempt: false, ..Plan::new(due, by) }
+    }
 }
 
 #[cfg(test)]
@@ -87,8 +107,8 @@ mod tests {
     fn attempts_leave_the_window() {
         let budget = Budget { attempts: 2, window: Duration::from_secs(10) };
         let mut ledger = Ledger::default();
-        ledger.count(budget, Mono(1_000_000));
-        ledger.count(budget, Mono(2_000_000));
+        ledger.count(budget, Mono(1_000_000), false);
+        ledger.count(budget, Mono(2_000_000), false);
         assert_eq!(ledger.left(budget, Mono(3_000_000)), 0);
         assert_eq!(ledger.left(budget, Mono(11_000_000)), 1);
         assert_eq!(ledger.left(budget, Mono(12_000_000)), 2);

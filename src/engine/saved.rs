@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What must survive the end of the daemon: plain values that the store writes row by row.
 
 use super::cause::Cause;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What others may see: plain values, taken after a step. D-Bus objects show these and hold nothing of their own.
 
 use super::cause::Cause;

@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is remembered about one worker, and what that amounts to: its phase, its view, its saved form.
 
 use super::action::Freezer;
 use super::cause::Cause;
 use super::event::{Active, Load, SharedDefinition, UnitFacts};
 use super::ids::{ActionId, IncidentId, InvocationId, WorkerName};
-use super::policy::{Layer, Policy};
+use super::lookback::Trace;
+use super::policy::{Layer, Policy, Source};
 use super::progress::Progress;
 use super::restart::{Ledger, Plan};
 use super::saved::{SavedOrigin, SavedWorker};
@@ -45,7 +47,9 @@ pub(super) struct Worker {
     /// The newest start or stop that is under way.
     pub flight: Option<ActionId>,
     /// The question to the journal that must be answered before anything is judged.
-    pub look_back: Option<ActionId>,
+    pub look_back: Option<LookBack>,
+    /// Why it cannot be started, as it was said last.
+    pub obstacle: Option<&'static str>,
     /// Read from the store and not yet seen alive.
     pub restored: bool,
     pub kill_at: Option<Mono>,
@@ -69,8 +73,36 @@ pub(super) struct Worker {
 pub(super) struct Run {
     pub invocation: Option<InvocationId>,
     pub ended: bool,
-    /// A job that is not ours wants it to end.
-    pub stop_asked: bool,
+    /// Why it is about to end, if that does not follow from what is known about the worker.
+    pub ending: Option<Ending>,
+    /// The job that started it, as long as it was activating; zero if none was seen.
+    pub start_job: u32,
+    /// The job that ends it, as it was seen last; zero if none was.
+    pub stop_job: u32,
+}
+
+/// Who wants a run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// A job that is not ours.
+    Foreign,
+    /// A person, through watcherd.
+    Asked,
+    /// The worker shall stay down: it is quarantined.
+    ForGood,
+    /// The run makes room for the next one.
+    Restart,
+    /// systemd is about to restart the unit by itself, and ours comes later or never.
+    Preempted,
+}
+
+/// A question to the journal that is not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LookBack {
+    pub id: ActionId,
+    /// The unit's invocation when the question was asked.
+    pub current: Option<InvocationId>,
+    pub trace: Trace,
 }
 
 /// What else the phase depends on.
@@ -105,6 +137,7 @@ impl Worker {
             plan: None,
             flight: None,
             look_back: None,
+            obstacle: None,
             restored: false,
             kill_at: None,
             down_since: None,
@@ -127,7 +160,7 @@ impl Worker {
     /// Whether the run is up and not on its way in or out.
     pub fn is_steady(&self) -> bool {
         self.facts.as_ref().is_some_and(|facts| match facts.active {
-            Active::Active | Active::Reloading | Active::Refreshing => facts.sub != "exited",
+            Active::Active | Active::Reloading | Active::Refreshing => !facts.is_exited(),
             Active::Activating => facts.traits.oneshot && !facts.waits_for_own_restart(),
             _ => false,
         })
@@ -135,6 +168,35 @@ impl Worker {
 
     pub fn waits_for_own_restart(&self) -> bool {
         self.facts.as_ref().is_some_and(UnitFacts::waits_for_own_restart)
+    }
+
+    /// The run that the facts are about.
+    pub fn current(&self) -> Option<InvocationId> {
+        self.facts.as_ref().and_then(|facts| facts.invocation)
+    }
+
+    /// How the run is meant to end, if it is.
+    pub fn ending(&self) -> Option<Ending> {
+        match (&self.quarantine, self.intended_up) {
+            (Some(_), _) => Some(Ending::ForGood),
+            (None, false) => Some(Ending::Asked),
+            (None, true) => self.run.ending,
+        }
+    }
+
+    /// Whether it should be running and may be started by itself.
+    pub fn is_awaited(&self) -> bool {
+        self.intended_up && self.quarantine.is_none()
+    }
+
+    /// Whether a policy, and not only the default, says what a clean end means.
+    pub fn ends_by_policy(&self) -> bool {
+        self.policy.after_success.from != Source::default_value()
+    }
+
+    /// Whether it counts as done only because nobody said otherwise.
+    pub fn ended_without_order(&self) -> bool {
+        self.completed && !self.ends_by_policy()
     }
 
     /// Whether systemd works on the unit and a start would come on top of that.
@@ -202,6 +264,9 @@ impl Worker {
 
     /// Works out the phase and why.
     pub fn judge(&mut self, around: &Surroundings<'_>) {
+        if self.restored {
+            return;
+        }
         let (phase, reason) = self.phase_and_reason(around);
         if phase != self.phase {
             self.since = around.now.wall;
@@ -227,14 +292,13 @@ impl Worker {
         match facts.active {
             Active::Deactivating => {
                 let reason = if facts.job != 0 || around.flight.is_some() { "stopping" } else { "ending" };
-                let phase = if self.run.stop_asked || around.flight.is_some() { self.phase } else { Phase::Failed };
+                let phase = if self.ending().is_some() { self.phase } else { Phase::Failed };
                 (phase, reason.into())
             }
             Active::Activating if !facts.traits.oneshot => match self.incident {
                 Some(_) => (Phase::Recovering, "starting again".into()),
                 None => (Phase::Starting, reason),
             },
-            _ if facts.sub == "exited" => (Phase::Completed, "ended with success".into()),
             _ if self.incident.is_some() => {
                 (Phase::Verifying, format!("must run for {} to count as cured", Span(self.policy.verify.value)))
             }
@@ -256,11 +320,12 @@ impl Worker {
             if plan.queued {
                 return (Phase::Queued, "waits for a free start slot".into());
             }
-            let attempt = self.ledger.failures.max(1);
-            return match plan.flying {
-                Some(_) => (Phase::Recovering, format!("restart #{attempt} is under way")),
-                None => (Phase::Recovering, format!("restart #{attempt} is planned")),
+            let state = if plan.flying.is_some() { "is under way" } else { "is planned" };
+            let what = match plan.attempt {
+                true => format!("restart #{} {state}", self.ledger.failures.max(1)),
+                false => format!("a start {state}"),
             };
+            return (Phase::Recovering, what);
         }
         if self.look_back.is_some() {
             return (Phase::Failed, "asking the journal what happened".into());
@@ -277,7 +342,9 @@ impl Worker {
             let phase = if self.incident.is_some() { Phase::Failed } else { Phase::Inactive };
             return (phase, why.into());
         }
-        let failed = self.facts.as_ref().is_some_and(|facts| facts.active == Active::Failed);
+        // systemd calls a unit failed, too, that did not end cleanly when it was stopped.
+        let stopped = self.run.ending.is_some();
+        let failed = !stopped && self.facts.as_ref().is_some_and(|facts| facts.active == Active::Failed);
         let phase = if self.incident.is_some() || failed { Phase::Failed } else { Phase::Inactive };
         (phase, self.remark.clone())
     }
@@ -359,7 +426,7 @@ impl Worker {
                 worker.own = Some(layer);
             }
         }
-        worker.run = Run { invocation: saved.invocation, ended: saved.run_ended, stop_asked: false };
+        worker.run = Run { invocation: saved.invocation, ended: saved.run_ended, ..Run::default() };
         worker.intended_up = saved.intended_up;
         worker.completed = saved.completed;
         worker.quarantine = saved.quarantine;
@@ -368,12 +435,10 @@ impl Worker {
             Ledger { attempts: saved.attempts.iter().map(|at| shift(*at)).collect(), failures: saved.failures };
         worker.cause = saved.cause;
         worker.incident = saved.incident;
+        let counted = |due: Mono| saved.attempts.last().is_some_and(|at| *at >= due);
         worker.plan = saved.restart_due.map(|due| Plan {
-            due: shift(due),
-            by: "the plan made before watcherd was restarted".into(),
-            counted: saved.attempts.last().is_some_and(|at| *at >= due),
-            queued: false,
-            flying: None,
+            counted: counted(due),
+            ..Plan::new(shift(due), "the plan made before watcherd was restarted")
         });
         worker.runs = saved.runs;
         worker.downtime = saved.downtime;

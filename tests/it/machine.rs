@@ -6,6 +6,11 @@
 //! `make install`. tests/system/machine keeps a machine for as long as this process holds its standard input, so that
 //! nothing is left of it after a panic or a SIGKILL either.
 
+<<<<<<< HEAD
+=======
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+>>>>>>> main
 use nix::unistd::{Pid, geteuid};
 use std::ffi::OsStr;
 use std::fs;
@@ -188,6 +193,8 @@ impl Machine {
     /// Calls a method of the manager; returns what busctl prints.
     pub fn call(&self, method: &str, arguments: &[&str]) -> Result<String, String> {
         let mut argv = vec!["busctl", "call", "org.watcherd1", "/org/watcherd1", "org.watcherd1.Manager", method];
+        // Arguments may begin with a dash.
+        argv.insert(2, "--");
         argv.extend(arguments);
         let output = self.run(&argv);
         match output.status.success() {

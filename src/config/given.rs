@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One value as it was written, and what each key accepts.
+//!
+//! The readers here are the only place that knows ranges and choices; an error says what is allowed.
+
+use super::value::{Allowed, parse_span, parse_span_in, quoted};
+use crate::engine::policy::{
+    AfterSuccess, BUDGET_MAX, BackOff, Budget, CauseAction, Layer, OnExhausted, Setting, Settings, Source,
+};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use toml::de::DeValue;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Longest pause between two attempts.
+const BACK_OFF_MAX: Duration = DAY;
+/// Every attempt within the window is remembered.
+const WINDOW: RangeInclusive<Duration> = SECOND..=Duration::from_secs(30 * 86_400);
+/// Not zero: attempts that are forgotten at once would make every budget endless.
+const RESET_AFTER: RangeInclusive<Duration> = SECOND..=Duration::from_secs(7 * 86_400);
+const VERIFY: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+const GRACE: RangeInclusive<Duration> = SECOND..=HOUR;
+const MAX_JOBS: RangeInclusive<u64> = 1..=128;
+const KEEP_INCIDENTS: RangeInclusive<Duration> = HOUR..=Duration::from_secs(3650 * 86_400);
+/// Not zero: whoever waits for a result must be able to read it.
+const KEEP_FINISHED: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
+
+/// A value as it was written.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<'a> {
+    Text(&'a str),
+    /// From a command line or D-Bus, where numbers and truth values are texts too.
+    Argument(&'a str),
+    /// A whole number, `None` if it is negative or does not fit.
+    Number(Option<u64>),
+    Truth(bool),
+    /// Anything else, by the name of its TOML type.
+    Other(&'static str),
+}
+
+impl<'a> Given<'a> {
+    pub fn new(value: &'a DeValue<'_>) -> Given<'a> {
+        match value {
+            DeValue::String(text) => Given::Text(text),
+            DeValue::Integer(number) => Given::Number(u64::from_str_radix(number.as_str(), number.radix()).ok()),
+            DeValue::Boolean(truth) => Given::Truth(*truth),
+            other => Given::Other(other.type_str()),
+        }
+    }
+
+    pub fn kind(self) -> &'static str {
+        match self {
+            Given::Text(_) | Given::Argument(_) => "text",
+            Given::Number(_) => "number",
+            Given::Truth(_) => "truth value",
+            Given::Other("float") => "decimal number",
+            Given::Other("array") => "list",
+            Given::Other(kind) => kind,
+        }
+    }
+
+    fn text(self, example: &str) -> Result<&'a str, String> {
+        match self {
+            Given::Text(text) | Given::Argument(text) => match text.chars().find(|c| c.is_control()) {
+                Some(_) => Err(format!("control characters are not allowed in {}", quoted(text))),
+                None => Ok(text),
+            },
+            other => Err(format!("a text in quotes is expected, as in {example}, not a {}", other.kind())),
+        }
+    }
+
+    /// A time span; a bare number means seconds.
+    fn span(self, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
+        match self {
+            Given::Number(Some(seconds)) => parse_span_in(&seconds.to_string(), allowed),
+            Given::Number(None) => Err(format!("the number is out of range, {} is allowed", Allowed(allowed))),
+            other => parse_span_in(other.text("\"30s\"")?, allowed),
+        }
+    }
+
+    fn number(self, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+        let refuse = |what: &str| match *allowed.end() {
+            u64::MAX => Err(format!("{what} is not a whole number of {} or more", allowed.start())),
+            end => Err(format!("{what} is not a whole number from {} to {end}", allowed.start())),
+        };
+        match self {
+            Given::Number(Some(number)) if allowed.contains(&number) => Ok(number),
+            Given::Number(Some(number)) => refuse(&number.to_string()),
+            Given::Number(None) => refuse("this"),
+            Given::Argument(text) => match text.parse() {
+                Ok(number) if allowed.contains(&number) => Ok(number),
+                _ => refuse(&quoted(text)),
+            },
+            Given::Text(text) if text.parse::<u64>().is_ok() => {
+                Err(format!("a number is expected; write {text} without the quotes"))
+            }
+            other => refuse(&format!("a {}", other.kind())),
+        }
+    }
+
+    fn truth(self) -> Result<bool, String> {
+        match self {
+            Given::Truth(truth) => Ok(truth),
+            Given::Argument("true" | "yes" | "on" | "1") => Ok(true),
+            Given::Argument("false" | "no" | "off" | "0") => Ok(false),
+            Given::Argument(text) => Err(format!("{} is neither \"true\" nor \"false\"", quoted(text))),
+            other => Err(format!("true or false is expected, without quotes, not a {}", other.kind())),
+        }
+    }
+
+    fn choice<T: Copy>(self, choices: &[(&str, T)]) -> Result<T, String> {
+        let (example, _) = choices[0];
+        let text = self.text(&format!("\"{example}\""))?;
+        choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+            let (last, first) = names.split_last().map_or(("", &[][..]), |(last, first)| (last.as_str(), first));
+            format!("{} is not one of {} and {last}", quoted(text), first.join(", "))
+        })
+    }
+
+    /// `1s..5min`, or one pause for all attempts; `0s` means none.
+    fn back_off(self) -> Result<BackOff, String> {
+        let allowed = Duration::ZERO..=BACK_OFF_MAX;
+        if let Given::Number(_) = self {
+            let pause = self.span(&allowed)?;
+            return Ok(BackOff { first: pause, cap: pause });
+        }
+        let text = self.text("\"1s..5min\"")?;
+        let (first, cap) = text.split_once("..").unwrap_or((text, text));
+        let (first, cap) = (parse_span_in(first, &allowed)?, parse_span_in(cap, &allowed)?);
+        if first > cap {
+            return Err(format!("{}: the first pause is longer than the longest one", quoted(text)));
+        }
+        Ok(BackOff { first, cap })
+    }
+
+    /// `5/1h`: attempts within a window.
+    fn budget(self) -> Result<Budget, String> {
+        let text = self.text("\"5/1h\"")?;
+        let Some((attempts, window)) = text.split_once('/') else {
+            return Err(format!("{} is not a budget; write attempts and a window, as in \"5/1h\"", quoted(text)));
+        };
+        let attempts = match attempts.trim().parse::<u32>() {
+            Ok(attempts @ 1..=BUDGET_MAX) => attempts,
+            _ => return Err(format!("{}: the attempts must be a whole number from 1 to {BUDGET_MAX}", quoted(text))),
+        };
+        let window = parse_span(window)?;
+        if !WINDOW.contains(&window) {
+            return Err(format!("{}: the window is out of range, {} is allowed", quoted(text), Allowed(&WINDOW)));
+        }
+        Ok(Budget { attempts, window })
+    }
+}
+
+/// Puts the value of `key`, one of [`crate::engine::policy::KEYS`], into the layer. A text that comes back is a warning.
+pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) -> Result<Option<String>, String> {
+    fn put<T>(slot: &mut Option<Setting<T>>, value: T, from: Source) {
+        *slot = Some(Setting { value, from });
+    }
+    let mut warning = None;
+    match key {
+        "worker.after-success" => {
+            let choices = [("complete", AfterSuccess::Complete), ("restart", AfterSuccess::Restart)];
+            put(&mut layer.after_success, given.choice(&choices)?, from);
+        }
+        "progress.notify" => put(&mut layer.progress_notify, given.truth()?, from),
+        "progress.total" => put(&mut layer.progress_total, Some(given.number(1..=u64::MAX)?), from),
+        "restart.back-off" => {
+            let back_off = given.back_off()?;
+            if back_off.first.is_zero() && !back_off.cap.is_zero() {
+                warning = Some("a first pause of 0 never grows; there will be no pause at all".into());
+            }
+            put(&mut layer.back_off, back_off, from);
+        }
+        "restart.budget" => put(&mut layer.budget, given.budget()?, from),
+        "restart.reset-after" => put(&mut layer.reset_after, given.span(&RESET_AFTER)?, from),
+        "restart.verify" => put(&mut layer.verify, given.span(&VERIFY)?, from),
+        "restart.grace" => put(&mut layer.grace, given.span(&GRACE)?, from),
+        "restart.on-exhausted" => {
+            let choices = [
+                ("quarantine", Some(OnExhausted::Quarantine)),
+                ("stop", Some(OnExhausted::Stop)),
+                ("next-remedy", None),
+            ];
+            let choice = given.choice(&choices)?;
+            if choice.is_none() {
+                warning = Some("there are no further remedies in this version; \"quarantine\" is used instead".into());
+            }
+            put(&mut layer.on_exhausted, choice.unwrap_or(OnExhausted::Quarantine), from);
+        }
+        _ => return Err("unknown key".into()),
+    }
+    Ok(warning)
+}
+
+/// Reads the value of `cause.NAME.action`.
+pub fn cause_action(given: Given<'_>) -> Result<CauseAction, String> {
+    given.choice(&[
+        ("restart", CauseAction::Restart),
+        ("hold", CauseAction::Hold),
+        ("quarantine", CauseAction::Quarantine),
+        ("stop", CauseAction::Stop),
+        ("ignore", CauseAction::Ignore),
+    ])
+}
+
+/// Puts the value of `key`, one of [`super::keys::SETTINGS_KEYS`], into the settings.
+pub fn set_manager(settings: &mut Settings, key: &str, given: Given<'_>) -> Result<(), String> {
+    match key {
+        "manager.dry-run" => settings.dry_run = given.truth()?,
+        "manager.max-jobs" => settings.max_jobs = u32::try_from(given.number(MAX_JOBS)?).unwrap_or(u32::MAX),
+        "manager.keep-incidents" => settings.keep_incidents = given.span(&KEEP_INCIDENTS)?,
+        "manager.keep-finished" => settings.keep_finished = given.span(&KEEP_FINISHED)?,
+        _ => return Err("unknown key".into()),
+    }
+    Ok(())
+}
