@@ -6,11 +6,6 @@
 //! `make install`. tests/system/machine keeps a machine for as long as this process holds its standard input, so that
 //! nothing is left of it after a panic or a SIGKILL either.
 
-<<<<<<< HEAD
-=======
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{Signal, kill};
->>>>>>> main
 use nix::unistd::{Pid, geteuid};
 use std::ffi::OsStr;
 use std::fs;
@@ -40,7 +35,6 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running machine.
 pub struct Machine {
-    pub suite: Suite,
     /// The machine's PID 1 as the host numbers it.
     pub leader: Pid,
     keeper: Child,
@@ -83,7 +77,7 @@ impl Machine {
         let commands = keeper.stdin.take();
         let answers = BufReader::new(keeper.stdout.take().expect("stdout is a pipe"));
         let leader = Pid::from_raw(0);
-        let mut machine = Machine { suite, leader, keeper, commands, answers, _files: layer, _slot: slot };
+        let mut machine = Machine { leader, keeper, commands, answers, _files: layer, _slot: slot };
         machine.wait_until_booted();
         machine
     }
@@ -242,20 +236,6 @@ impl Machine {
     /// The address of the system bus, seen from outside.
     pub fn bus(&self) -> String {
         format!("unix:path=/proc/{}/root/run/dbus/system_bus_socket", self.leader)
-    }
-
-    /// A process of the machine, as a pid that is valid outside.
-    pub fn outer_pid(&self, inner: u32) -> Option<Pid> {
-        let tasks = fs::read_dir("/proc").ok()?;
-        let ours = fs::read_link(format!("/proc/{}/ns/pid", self.leader)).ok()?;
-        tasks.flatten().find_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find(|line| line.starts_with("NSpid:"))?;
-            let last = line.split_whitespace().last()?;
-            (namespace == ours && last == inner.to_string()).then(|| Pid::from_raw(pid))
-        })
     }
 }
 
