@@ -12,10 +12,10 @@ use crate::api::error::ApiError;
 use crate::api::guard::Mode;
 use crate::api::publish::{Extras, Publication, Publisher};
 use crate::api::{About, CALLS_MAX, Call, PlanRow};
+use crate::engine::Engine;
 use crate::engine::action::{Action, Entry, EntryKind, Step};
 use crate::engine::event::{Caller, Event, Request};
 use crate::engine::view::IncidentView;
-use crate::engine::Engine;
 use crate::store;
 use crate::systemd::jobs::Jobs;
 use crate::systemd::watch::{self, WatchError};
@@ -90,8 +90,7 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let publication = daemon.carry_out(step);
     publisher.publish(publication).await.map_err(Stop::Bus)?;
     let address = options.address();
-    let mut watching =
-        tokio::spawn(async move { watch::follow(&address, jobs, interest_changes, events_in).await });
+    let mut watching = tokio::spawn(async move { watch::follow(&address, jobs, interest_changes, events_in).await });
     daemon.first_listing(&mut events, &mut watching, &mut publisher).await?;
 
     take_name(&connection).await?;
@@ -420,11 +419,7 @@ impl Daemon {
     /// Lets running changes end; workers are never stopped because we stop.
     ///
     /// What follows from them is saved but not begun: the next daemon goes on with it.
-    async fn stop(
-        &mut self,
-        signals: &mut Signals,
-        publications: &mpsc::Sender<Publication>,
-    ) -> Result<(), Stop> {
+    async fn stop(&mut self, signals: &mut Signals, publications: &mpsc::Sender<Publication>) -> Result<(), Stop> {
         let deadline = Instant::now() + STOP_DEADLINE;
         while self.performer.under_way() > 0 {
             let event = tokio::select! {
@@ -503,4 +498,3 @@ fn publisher_ended(ended: Result<zbus::Result<()>, tokio::task::JoinError>) -> S
         Err(error) => Stop::Broken(error),
     }
 }
-

@@ -75,11 +75,9 @@ fn state_that_cannot_be_used_is_named() {
     let machine = Machine::boot(Suite::Bookworm);
     machine.write("/run/file", "not a directory");
     machine.ok(&["sh", "-c", "mkdir /run/ro /run/newer && mount -t tmpfs -o ro tmpfs /run/ro"]);
-    for (place, expected) in [
-        ("/run/nowhere", "/run/nowhere"),
-        ("/run/file", "/run/file"),
-        ("/run/ro", "Read-only file system"),
-    ] {
+    for (place, expected) in
+        [("/run/nowhere", "/run/nowhere"), ("/run/file", "/run/file"), ("/run/ro", "Read-only file system")]
+    {
         let (status, said) = by_hand(&machine, &["--state", place]);
         assert_eq!(status, Some(73), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
@@ -111,7 +109,10 @@ fn a_full_disk_is_reported_and_nothing_is_lost() {
         &[
             ("/etc/watcherd/workers.d/w.toml", QUICK),
             ("/etc/systemd/system/w.service", SLEEPER),
-            ("/etc/systemd/system/watcherd.service.d/state.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/watcherd --state /run/state\nReadWritePaths=/run/state\n"),
+            (
+                "/etc/systemd/system/watcherd.service.d/state.conf",
+                "[Service]\nExecStart=\nExecStart=/usr/bin/watcherd --state /run/state\nReadWritePaths=/run/state\n",
+            ),
         ],
     );
     machine.ok(&["sh", "-c", "mkdir /run/state && mount -t tmpfs -o size=1M tmpfs /run/state"]);
@@ -120,7 +121,9 @@ fn a_full_disk_is_reported_and_nothing_is_lost() {
     machine.run(&["sh", "-c", "cat /dev/zero >/run/state/fill"]);
     machine.ok(&["systemctl", "kill", "-s", "KILL", "w.service"]);
     machine.until_property("w.service", "NRuns", "2");
-    let degraded = || machine.ok(&["busctl", "get-property", "org.watcherd1", "/org/watcherd1", "org.watcherd1.Manager", "Degraded"]);
+    let degraded = || {
+        machine.ok(&["busctl", "get-property", "org.watcherd1", "/org/watcherd1", "org.watcherd1.Manager", "Degraded"])
+    };
     machine.until("the trouble to be said", || degraded().contains("state cannot be saved").then_some(()));
     machine.ok(&["rm", "/run/state/fill"]);
     machine.until("the trouble to be over", || degraded().starts_with("as 0").then_some(()));

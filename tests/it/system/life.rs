@@ -41,7 +41,11 @@ fn each_way_to_fail_gets_its_cause() {
         ("c-user", "ExecStart=/bin/true\nUser=nobody-here", "unit-setup-failed"),
         ("c-dir", "ExecStart=/bin/true\nWorkingDirectory=/nonexistent", "unit-setup-failed"),
         ("c-127", "ExecStart=/bin/sh -c nonexistent-command", "missing-dependency"),
-        ("c-dog", "Type=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep 60'", "unresponsive"),
+        (
+            "c-dog",
+            "Type=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep 60'",
+            "unresponsive",
+        ),
         ("c-late", "Type=notify\nTimeoutStartSec=1\nExecStart=/bin/sleep 60", "unresponsive"),
         ("c-max", "RuntimeMaxSec=1\nExecStart=/bin/sleep 60", "unresponsive"),
     ];
