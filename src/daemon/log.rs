@@ -33,12 +33,7 @@ pub fn start(level: LogLevel) -> Logger {
 fn journal() -> Option<tracing_journald::Layer> {
     let layer = tracing_journald::layer().ok()?;
     let priorities = PriorityMappings { info: Priority::Informational, ..PriorityMappings::new() };
-    Some(
-        layer
-            .with_field_prefix(None)
-            .with_syslog_identifier("watcherd".into())
-            .with_priority_mappings(priorities),
-    )
+    Some(layer.with_field_prefix(None).with_syslog_identifier("watcherd".into()).with_priority_mappings(priorities))
 }
 
 impl Logger {

@@ -12,10 +12,10 @@ use crate::api::error::ApiError;
 use crate::api::guard::Mode;
 use crate::api::publish::{Extras, Publication, Publisher};
 use crate::api::{About, CALLS_MAX, Call, PlanRow};
+use crate::engine::Engine;
 use crate::engine::action::{Action, Entry, EntryKind, Step};
 use crate::engine::event::{Caller, Event, Request};
 use crate::engine::view::IncidentView;
-use crate::engine::Engine;
 use crate::store;
 use crate::systemd::jobs::Jobs;
 use crate::systemd::watch::{self, WatchError};
@@ -62,7 +62,7 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let connection = connect(&options).await?;
     let jobs = Jobs::connect(&options.address()).await.map_err(|error| Stop::NoBus(Box::new(error)))?;
     let configuration = Configuration::read(scope, options.root.clone(), clock::now().wall);
-    let (saver, saved) = open_store(&options)?;
+    let (saver, saved) = open_store(&options, epoch(scope, &jobs).await)?;
     let (engine, first) = Engine::new(configuration.policies(), Some(saved), clock::seed(), clock::now());
     let (interest, interest_changes) = tokio::sync::watch::channel(Default::default());
     let performer = Performer::new(scope, jobs.clone(), interest);
@@ -90,8 +90,7 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let publication = daemon.carry_out(step);
     publisher.publish(publication).await.map_err(Stop::Bus)?;
     let address = options.address();
-    let mut watching =
-        tokio::spawn(async move { watch::follow(&address, jobs, interest_changes, events_in).await });
+    let mut watching = tokio::spawn(async move { watch::follow(&address, jobs, interest_changes, events_in).await });
     daemon.first_listing(&mut events, &mut watching, &mut publisher).await?;
 
     take_name(&connection).await?;
@@ -162,8 +161,16 @@ async fn connect(options: &Options) -> Result<Connection, Stop> {
     builder.build().await.map_err(|error| Stop::NoBus(Box::new(error)))
 }
 
-fn open_store(options: &Options) -> Result<(Saver, crate::engine::saved::Saved), Stop> {
-    let boot_id = clock::boot_id();
+/// Tells the time since which the units of this service manager can have lived: the boot, or the start of the user's
+/// manager, whose units end with the last session.
+async fn epoch(scope: Scope, jobs: &Jobs) -> String {
+    match scope {
+        Scope::System => clock::boot_id(),
+        Scope::User => format!("{}-{}", clock::boot_id(), jobs.manager_id().await),
+    }
+}
+
+fn open_store(options: &Options, boot_id: String) -> Result<(Saver, crate::engine::saved::Saved), Stop> {
     let (store, notes) = store::Store::open(&options.state_directory()).map_err(Stop::Store)?;
     for note in notes {
         tracing::warn!("{note}");
@@ -420,11 +427,7 @@ impl Daemon {
     /// Lets running changes end; workers are never stopped because we stop.
     ///
     /// What follows from them is saved but not begun: the next daemon goes on with it.
-    async fn stop(
-        &mut self,
-        signals: &mut Signals,
-        publications: &mpsc::Sender<Publication>,
-    ) -> Result<(), Stop> {
+    async fn stop(&mut self, signals: &mut Signals, publications: &mpsc::Sender<Publication>) -> Result<(), Stop> {
         let deadline = Instant::now() + STOP_DEADLINE;
         while self.performer.under_way() > 0 {
             let event = tokio::select! {
@@ -503,4 +506,3 @@ fn publisher_ended(ended: Result<zbus::Result<()>, tokio::task::JoinError>) -> S
         Err(error) => Stop::Broken(error),
     }
 }
-

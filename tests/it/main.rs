@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one integration binary: scenarios and histories of the engine, the tidiness of the tree, what is installed, and
-//! watcherd on a real systemd.
+//! The one integration binary: scenarios and histories of the engine, the tidiness of the tree, what `make install`
+//! installs, and watcherd on a real systemd.
 
 mod histories;
 mod installed;

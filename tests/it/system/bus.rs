@@ -70,14 +70,25 @@ fn a_polkit_rule_lets_one_user_do_one_thing_to_one_worker() {
 
 #[test]
 fn a_worker_beats_for_itself_and_for_nobody_else() {
-    let beat = "busctl call org.watcherd1 /org/watcherd1/worker/w_2eservice org.watcherd1.Worker Beat 'ta{sv}' 5 1 total t 9";
+    let beat =
+        "busctl call org.watcherd1 /org/watcherd1/worker/w_2eservice org.watcherd1.Worker Beat 'ta{sv}' 5 1 total t 9";
     let unit = format!("[Service]\nExecStart=/bin/sh -c \"{beat}; exec sleep infinity\"\n");
     for suite in SUITES {
         let machine = with_worker(suite, QUICK, &unit);
         machine.until_property("w.service", "ProgressValue", "5");
         assert_eq!(machine.property("w.service", "ProgressTotal"), "9");
         let path = worker_path("w.service");
-        let other = machine.run(&["busctl", "call", "org.watcherd1", &path, "org.watcherd1.Worker", "Beat", "ta{sv}", "7", "0"]);
+        let other = machine.run(&[
+            "busctl",
+            "call",
+            "org.watcherd1",
+            &path,
+            "org.watcherd1.Worker",
+            "Beat",
+            "ta{sv}",
+            "7",
+            "0",
+        ]);
         assert!(!other.status.success(), "root outside of the unit is not the worker");
         assert_eq!(machine.property("w.service", "ProgressValue"), "5");
     }

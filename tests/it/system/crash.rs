@@ -133,7 +133,8 @@ fn holds_and_quarantines_survive() {
 fn a_command_that_crashed_meanwhile_is_made_anew() {
     for suite in SUITES {
         let machine = Machine::with_watcherd(suite);
-        let arguments = ["sasa{sv}a{sv}t", "job", "2", "/bin/sleep", "infinity", "0", "1", "restart.back-off", "s", "0s", "0"];
+        let arguments =
+            ["sasa{sv}a{sv}t", "job", "2", "/bin/sleep", "infinity", "0", "1", "restart.back-off", "s", "0s", "0"];
         machine.call("Run", &arguments).expect("it can be run");
         machine.until_property("job.service", "Phase", "working");
         kill(&machine);

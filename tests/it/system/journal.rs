@@ -12,7 +12,8 @@ fn the_workers_own_log_tells_the_story_in_fields_and_words() {
         machine.until_property("w.service", "NRuns", "2");
         machine.until_property("w.service", "Phase", "working");
         let lines = machine.until("the story", || {
-            let text = machine.ok(&["journalctl", "-b", "-u", "w.service", "-t", "watcherd", "-o", "json", "--no-pager"]);
+            let text =
+                machine.ok(&["journalctl", "-b", "-u", "w.service", "-t", "watcherd", "-o", "json", "--no-pager"]);
             let lines: Vec<serde_json::Value> =
                 text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
             (lines.len() >= 4).then_some(lines)

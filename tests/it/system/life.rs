@@ -41,7 +41,11 @@ fn each_way_to_fail_gets_its_cause() {
         ("c-user", "ExecStart=/bin/true\nUser=nobody-here", "unit-setup-failed"),
         ("c-dir", "ExecStart=/bin/true\nWorkingDirectory=/nonexistent", "unit-setup-failed"),
         ("c-127", "ExecStart=/bin/sh -c nonexistent-command", "missing-dependency"),
-        ("c-dog", "Type=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep 60'", "unresponsive"),
+        (
+            "c-dog",
+            "Type=notify\nNotifyAccess=all\nWatchdogSec=1\nExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep 60'",
+            "unresponsive",
+        ),
         ("c-late", "Type=notify\nTimeoutStartSec=1\nExecStart=/bin/sleep 60", "unresponsive"),
         ("c-max", "RuntimeMaxSec=1\nExecStart=/bin/sleep 60", "unresponsive"),
     ];
@@ -162,7 +166,7 @@ fn a_units_own_start_limit_does_not_end_supervision() {
 fn a_command_is_run_made_anew_after_a_crash_and_done_at_its_end() {
     for suite in SUITES {
         let machine = Machine::with_watcherd(suite);
-        let script = "echo run $$; while [ ! -e /run/end ]; do sleep 0.05; [ -e /run/die ] && rm /run/die && kill -KILL $$; done";
+        let script = "echo run $$; while [ ! -e /run/end ]; do sleep 0.05; [ -e /run/die ] && rm /run/die && kill -KILL $$; done; exit 0";
         let policy = ["2", "restart.back-off", "s", "0s", "restart.verify", "s", "1s"];
         let mut arguments = vec!["sasa{sv}a{sv}t", "job", "3", "/bin/sh", "-c", script, "1"];
         arguments.extend(["Environment", "as", "1", "\"A=b c\""]);

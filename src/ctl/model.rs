@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the daemon says, as values: workers, incidents, holds. Unknown keys are kept, missing ones are empty.
+
+use crate::api::client::Dict;
+use crate::engine::time::Wall;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use zbus::Variant;
+
+pub type Object = Map<String, Value>;
+
+/// The answer of `Describe`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Everything {
+    #[serde(rename = "NIncidentsOpen")]
+    pub incidents_open: u32,
+    pub dry_run: bool,
+    pub degraded: Vec<String>,
+    pub holds: Vec<Hold>,
+    /// Sorted by unit.
+    pub workers: Vec<Object>,
+}
+
+/// Id, workers, who, why, until (µs since 1970, 0 for no end).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Hold(pub u32, pub Vec<String>, pub String, pub String, pub u64);
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Worker {
+    pub unit: String,
+    pub origin: String,
+    pub phase: String,
+    pub phase_reason: String,
+    pub phase_timestamp: u64,
+    pub cause: String,
+    pub incident: String,
+    #[serde(rename = "MainPID")]
+    pub main_pid: u32,
+    #[serde(rename = "InvocationID")]
+    pub invocation: String,
+    pub progress_value: u64,
+    pub progress_total: u64,
+    pub progress_timestamp: u64,
+    pub rate: Option<f64>,
+    #[serde(rename = "EtaUSec")]
+    pub eta_usec: u64,
+    pub attempts: u32,
+    pub budget_left: u32,
+    pub next_action: String,
+    pub next_action_timestamp: u64,
+    pub held: bool,
+    pub intended_up: bool,
+    #[serde(rename = "NRuns")]
+    pub runs: u64,
+    #[serde(rename = "DowntimeUSec")]
+    pub downtime_usec: u64,
+    /// Key, value and the line that set it.
+    pub policy: Vec<(String, String, String)>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Incident {
+    pub id: u32,
+    pub worker: String,
+    pub run: String,
+    pub cause: String,
+    pub confidence: Option<f64>,
+    pub because: Vec<String>,
+    pub cascade: Vec<String>,
+    pub opened: u64,
+    pub detected: u64,
+    pub decided: u64,
+    pub started: u64,
+    pub recovered: u64,
+    pub closed: u64,
+    pub state: String,
+    pub result: String,
+    /// Action, when, the policy line that chose it, outcome.
+    pub remedies: Vec<(String, u64, String, String)>,
+    pub text: String,
+}
+
+impl Everything {
+    /// The holds that name `unit`.
+    pub fn holds_of<'a, 'b>(&'a self, unit: &'b str) -> impl Iterator<Item = &'a Hold> + use<'a, 'b> {
+        self.holds.iter().filter(move |hold| hold.1.iter().any(|worker| worker == unit))
+    }
+}
+
+impl Worker {
+    /// Reads an object of `Describe`; what has an unexpected type counts as missing.
+    pub fn read(object: &Object) -> Worker {
+        lenient(object)
+    }
+
+    /// The number of the open incident.
+    pub fn incident_id(&self) -> Option<u32> {
+        self.incident.strip_prefix("/org/watcherd1/incident/")?.parse().ok()
+    }
+
+    pub fn since(&self) -> Wall {
+        wall(self.phase_timestamp)
+    }
+}
+
+impl Incident {
+    pub fn read(object: &Object) -> Incident {
+        lenient(object)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state != "closed"
+    }
+}
+
+pub fn wall(usec: u64) -> Wall {
+    Wall(i64::try_from(usec).unwrap_or(i64::MAX))
+}
+
+/// Reads an object; a key that does not fit (another version's type) is left out instead of spoiling all others.
+fn lenient<T: Default + for<'de> Deserialize<'de>>(object: &Object) -> T {
+    if let Ok(value) = T::deserialize(Value::Object(object.clone())) {
+        return value;
+    }
+    let fits = |key: &String, value: &Value| {
+        T::deserialize(Value::Object(std::iter::once((key.clone(), value.clone())).collect())).is_ok()
+    };
+    let good = object.iter().filter(|(key, value)| fits(key, value));
+    let good: Object = good.map(|(key, value)| (key.clone(), value.clone())).collect();
+    T::deserialize(Value::Object(good)).unwrap_or_default()
+}
+
+/// An `a{sv}` as a JSON object, its keys sorted.
+pub fn object_of(dict: &Dict) -> Object {
+    dict.iter().map(|(key, value)| (key.clone(), value_of(value))).collect()
+}
+
+/// Bytes become hexadecimal digits, structures become arrays, as `Describe` does it.
+pub fn value_of(variant: &Variant<'_>) -> Value {
+    match variant {
+        Variant::U8(n) => (*n).into(),
+        Variant::Bool(b) => (*b).into(),
+        Variant::I16(n) => (*n).into(),
+        Variant::U16(n) => (*n).into(),
+        Variant::I32(n) => (*n).into(),
+        Variant::U32(n) => (*n).into(),
+        Variant::I64(n) => (*n).into(),
+        Variant::U64(n) => (*n).into(),
+        Variant::F64(n) => (*n).into(),
+        Variant::Str(text) => text.as_str().into(),
+        Variant::Signature(signature) => signature.to_string().into(),
+        Variant::ObjectPath(path) => path.as_str().into(),
+        Variant::Variant(inner) => value_of(inner),
+        Variant::Array(array) if array.element_signature() == &zbus::Signature::U8 => {
+            array.iter().map(hexadecimal).collect::<String>().into()
+        }
+        Variant::Array(array) => array.iter().map(value_of).collect(),
+        Variant::Structure(structure) => structure.fields().iter().map(value_of).collect(),
+        Variant::Dict(dict) => {
+            let key = |key: &Variant<'_>| match value_of(key) {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            Value::Object(dict.iter().map(|(k, v)| (key(k), value_of(v))).collect())
+        }
+        Variant::Fd(_) => Value::Null,
+    }
+}
+
+fn hexadecimal(byte: &Variant<'_>) -> String {
+    if let Variant::U8(byte) = byte { format!("{byte:02x}") } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Object {
+        if let Value::Object(object) = value { object } else { panic!("not an object") }
+    }
+
+    #[test]
+    fn a_key_of_another_type_does_not_spoil_the_others() {
+        let worker = Worker::read(&object(json!({"Unit": "a.service", "Attempts": "many", "Rate": null, "New": {}})));
+        assert_eq!((worker.unit.as_str(), worker.attempts), ("a.service", 0));
+    }
+
+    #[test]
+    fn the_incident_is_known_by_the_end_of_its_path() {
+        let worker = |path: &str| Worker { incident: path.into(), ..Worker::default() };
+        assert_eq!(worker("/org/watcherd1/incident/7").incident_id(), Some(7));
+        assert_eq!(worker("/").incident_id(), None);
+    }
+
+    #[test]
+    fn variants_become_json() {
+        assert_eq!(value_of(&Variant::from(vec![0xabu8, 1])), json!("ab01"));
+        assert_eq!(value_of(&Variant::new(vec![("a", 1u64)])), json!([["a", 1]]));
+        assert_eq!(value_of(&Variant::from(u64::MAX)), json!(u64::MAX));
+    }
+}
