@@ -51,7 +51,7 @@ impl Session {
 
     #[cfg(test)]
     pub fn on(connection: zbus::Connection, options: Global, out: Box<dyn Write>, err: Box<dyn Write>) -> Session {
-        let look = super::out::tests::look();
+        let look = Look { legend: !options.no_legend, ..super::out::tests::look() };
         let (out, err) = (RefCell::new(out), RefCell::new(err));
         Session {
             options,

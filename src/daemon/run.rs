@@ -19,6 +19,7 @@ use crate::engine::view::IncidentView;
 use crate::store;
 use crate::systemd::jobs::Jobs;
 use crate::systemd::watch::{self, WatchError};
+use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -171,7 +172,12 @@ async fn epoch(scope: Scope, jobs: &Jobs) -> String {
 }
 
 fn open_store(options: &Options, boot_id: String) -> Result<(Saver, crate::engine::saved::Saved), Stop> {
-    let (store, notes) = store::Store::open(&options.state_directory()).map_err(Stop::Store)?;
+    let directory = options.state_directory();
+    if options.state.is_none() {
+        // What cannot be made is named when it is opened.
+        let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+    }
+    let (store, notes) = store::Store::open(&directory).map_err(Stop::Store)?;
     for note in notes {
         tracing::warn!("{note}");
     }

@@ -40,7 +40,7 @@ pub async fn perform(session: &Session, given: &Run) -> Outcome {
     }
     let mut following = Following { session, link: &link, path: path.to_string(), unit, known: Object::new() };
     tokio::select! {
-        outcome = following.to_the_end(&mut events) => outcome,
+        outcome = following.watch(&mut events) => outcome,
         _ = tokio::signal::ctrl_c() => {
             let name = escaped(&following.unit).into_owned();
             session.note(&format!("watcherctl: no longer following {name}; it keeps running"));
@@ -191,7 +191,7 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
-    async fn to_the_end(&mut self, events: &mut Events) -> Outcome {
+    async fn watch(&mut self, events: &mut Events) -> Outcome {
         self.known = properties(self.link, &self.path, "org.watcherd1.Worker").await?;
         loop {
             if let Some(status) = self.end() {
