@@ -73,9 +73,10 @@ install: $(if $(wildcard $(built)/watcherctl),,build)
 	$(install_file) packaging/watcherd.toml $(DESTDIR)$(examples)/watcherd.toml
 	$(install_file) packaging/workers.d/example.toml.sample $(DESTDIR)$(examples)/workers.d/example.toml.sample
 	install -d $(DESTDIR)/etc/watcherd/workers.d
+	mkdir -p target/man
 	$(built)/watcherctl man target/man
-	mkdir -p target/man; for page in target/man/*.1 packaging/man/*.[0-9]; do \
-		[ ! -e $$page ] || $(install_file) $$page $(DESTDIR)$(datadir)/man/man$${page##*.}/$${page##*/} || exit 1; done
+	for page in target/man/*.1 packaging/man/*.[0-9]; do \
+		$(install_file) $$page $(DESTDIR)$(datadir)/man/man$${page##*.}/$${page##*/} || exit 1; done
 	install -d $(DESTDIR)$(datadir)/bash-completion/completions $(DESTDIR)$(datadir)/zsh/site-functions \
 		$(DESTDIR)$(datadir)/fish/vendor_completions.d
 	$(built)/watcherctl completions bash >$(DESTDIR)$(datadir)/bash-completion/completions/watcherctl
