@@ -1,2 +1,51 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-fn main() {}
+//! Measures watcherd on a real systemd (Debian 12) in a container, everything that is compared in one run.
+//!
+//! `make bench`; `ROUNDS=` changes the number of crashes, `WORKERS=100,1000` the sizes of the idle fleets, `PEERS=1`
+//! adds monit, supervisord and runit from Debian. Figures from a machine that does other things at the same time are
+//! orders of magnitude; the ratios within one run are what counts.
+
+#[path = "../tests/it/machine.rs"]
+mod machine;
+
+mod clients;
+mod idle;
+mod peers;
+mod recovery;
+mod subject;
+
+use std::env;
+
+fn main() {
+    let arguments: Vec<String> = env::args().collect();
+    // The worker that is killed is this program itself: it notes when it began to run.
+    if arguments.get(1).is_some_and(|word| word == "worker") {
+        subject::work(arguments.get(2).expect("worker FILE"));
+    }
+    let rounds = number("ROUNDS", 200);
+    recovery::measure(rounds);
+    if env::var("PEERS").is_ok_and(|value| value == "1") {
+        peers::measure(rounds.min(50));
+    }
+    let fleets = env::var("WORKERS").unwrap_or_else(|_| "100,1000".into());
+    for size in fleets.split(',').filter_map(|size| size.trim().parse().ok()) {
+        let fleet = idle::measure(size);
+        clients::measure(&fleet, size);
+    }
+}
+
+fn number(name: &str, default: usize) -> usize {
+    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The value below which the given share of `sorted` lies.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// Sorted, for quantiles.
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
