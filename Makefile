@@ -11,7 +11,10 @@ datadir = $(PREFIX)/share
 libdir = $(PREFIX)/lib
 unitdir = $(libdir)/systemd/system
 userunitdir = $(libdir)/systemd/user
-catalogdir = $(libdir)/systemd/catalog
+# These are read in one place only, whatever the prefix.
+catalogdir = /usr/lib/systemd/catalog
+busdir = /usr/share/dbus-1
+polkitdir = /usr/share/polkit-1/actions
 examples = $(datadir)/doc/watcherd/examples
 
 cargo = nice cargo
@@ -60,19 +63,19 @@ install: $(if $(wildcard $(built)/watcherctl),,build)
 	$(install_file) systemd/watcherd.slice $(DESTDIR)$(unitdir)/watcherd.slice
 	$(install_file) systemd/watcherd.slice $(DESTDIR)$(userunitdir)/watcherd.slice
 	$(install_file) systemd/catalog/watcherd.catalog $(DESTDIR)$(catalogdir)/watcherd.catalog
-	$(install_file) dbus/org.watcherd1.conf $(DESTDIR)$(datadir)/dbus-1/system.d/org.watcherd1.conf
-	$(install_file) dbus/org.watcherd1.service $(DESTDIR)$(datadir)/dbus-1/system-services/org.watcherd1.service
-	$(install_file) dbus/user/org.watcherd1.service $(DESTDIR)$(datadir)/dbus-1/services/org.watcherd1.service
-	$(install_file) dbus/org.watcherd1.policy $(DESTDIR)$(datadir)/polkit-1/actions/org.watcherd1.policy
+	$(install_file) dbus/org.watcherd1.conf $(DESTDIR)$(busdir)/system.d/org.watcherd1.conf
+	$(install_file) dbus/org.watcherd1.service $(DESTDIR)$(busdir)/system-services/org.watcherd1.service
+	$(install_file) dbus/user/org.watcherd1.service $(DESTDIR)$(busdir)/services/org.watcherd1.service
+	$(install_file) dbus/org.watcherd1.policy $(DESTDIR)$(polkitdir)/org.watcherd1.policy
 	for xml in Manager Worker Incident Job; do \
 		$(install_file) dbus/org.watcherd1.$$xml.xml \
-			$(DESTDIR)$(datadir)/dbus-1/interfaces/org.watcherd1.$$xml.xml || exit 1; done
+			$(DESTDIR)$(busdir)/interfaces/org.watcherd1.$$xml.xml || exit 1; done
 	$(install_file) packaging/watcherd.toml $(DESTDIR)$(examples)/watcherd.toml
 	$(install_file) packaging/workers.d/example.toml.sample $(DESTDIR)$(examples)/workers.d/example.toml.sample
 	install -d $(DESTDIR)/etc/watcherd/workers.d
 	$(built)/watcherctl man target/man
-	for page in target/man/*.1 packaging/man/*.[0-9]; do \
-		$(install_file) $$page $(DESTDIR)$(datadir)/man/man$${page##*.}/$${page##*/} || exit 1; done
+	mkdir -p target/man; for page in target/man/*.1 packaging/man/*.[0-9]; do \
+		[ ! -e $$page ] || $(install_file) $$page $(DESTDIR)$(datadir)/man/man$${page##*.}/$${page##*/} || exit 1; done
 	install -d $(DESTDIR)$(datadir)/bash-completion/completions $(DESTDIR)$(datadir)/zsh/site-functions \
 		$(DESTDIR)$(datadir)/fish/vendor_completions.d
 	$(built)/watcherctl completions bash >$(DESTDIR)$(datadir)/bash-completion/completions/watcherctl
@@ -88,11 +91,11 @@ uninstall:
 		$(DESTDIR)$(unitdir)/watcherd.service $(DESTDIR)$(unitdir)/watcherd.slice \
 		$(DESTDIR)$(userunitdir)/watcherd.service $(DESTDIR)$(userunitdir)/watcherd.slice \
 		$(DESTDIR)$(catalogdir)/watcherd.catalog \
-		$(DESTDIR)$(datadir)/dbus-1/system.d/org.watcherd1.conf \
-		$(DESTDIR)$(datadir)/dbus-1/system-services/org.watcherd1.service \
-		$(DESTDIR)$(datadir)/dbus-1/services/org.watcherd1.service \
-		$(DESTDIR)$(datadir)/dbus-1/interfaces/org.watcherd1.*.xml \
-		$(DESTDIR)$(datadir)/polkit-1/actions/org.watcherd1.policy \
+		$(DESTDIR)$(busdir)/system.d/org.watcherd1.conf \
+		$(DESTDIR)$(busdir)/system-services/org.watcherd1.service \
+		$(DESTDIR)$(busdir)/services/org.watcherd1.service \
+		$(DESTDIR)$(busdir)/interfaces/org.watcherd1.*.xml \
+		$(DESTDIR)$(polkitdir)/org.watcherd1.policy \
 		$(DESTDIR)$(datadir)/man/man*/watcherctl.* $(DESTDIR)$(datadir)/man/man*/watcherd* \
 		$(DESTDIR)$(datadir)/man/man*/org.watcherd1.* \
 		$(DESTDIR)$(datadir)/bash-completion/completions/watcherctl \

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What callers may hand in: every argument is checked here before anything else sees it.
 //!
 //! The limits hold for everybody, root too: they protect the daemon from mistakes, not only from malice.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What everybody sees at this moment: the last published views.
 //!
 //! The publisher is the only writer. Nobody holds a lock for longer than it takes to clone an `Arc`.

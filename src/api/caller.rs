@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who calls: the uid, the user's name and the unit of a caller, taken from the bus and the kernel, never from arguments.
 
 use super::error::ApiError;

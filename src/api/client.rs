@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The daemon's D-Bus interfaces as its clients see them.
 //!
 //! The documented contract is dbus/*.xml; a test compares it with the running code.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Objects as values: all properties of an object at once, and the same as JSON.
 
 use super::error::ApiError;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The errors of the interface: names on the wire, and sentences for people.
 //!
 //! One table serves both sides: objects answer with an [`ApiError`], clients find its [`ErrorName`] again.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who may do what: one table from member to rule. A member that is not in the table is denied to everybody.
 //!
 //! Every doubt is a denial: a caller that has left, a bus that does not answer, a polkit that is absent, slow or broken.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! org.watcherd1.Incident: one failed run, its cause, and what was done about it.
 
 use super::board::Shown;

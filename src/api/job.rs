@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! org.watcherd1.Job: one start, stop, restart, pause or resume that is under way.
 
 use super::arguments;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! org.freedesktop.LogControl1: the log level of the running daemon; see org.freedesktop.LogControl1(5).
 
 use super::error::ApiError;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! org.watcherd1.Manager: the workers as a whole, and everything that is asked about more than one of them.
 
 use super::arguments::{self, DRY_RUN};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The D-Bus interface: what callers may ask, who may ask it, and what everybody sees.
 //!
 //! Objects hold no state. They show the views that the [`publish::Publisher`] was given, and hand every wish to the

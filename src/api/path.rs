@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where objects live: paths under the root, with names escaped as systemd escapes them.
 
 use super::client::ROOT;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shows the engine's views on the bus.
 //!
 //! 1. [`Publisher::export_root`] registers the manager; nobody can find it before the daemon requests its name.

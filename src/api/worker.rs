@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! org.watcherd1.Worker: one supervised unit.
 
 use super::board::Shown;

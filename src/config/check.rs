@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! One file's text, turned into a [`Layer`] or [`Settings`], with every complaint at its line.
 //!
 //! An unknown name is a warning, because a file may be written for a newer version. A wrong value is an error, and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where the files are: the directories in order, which file of a name counts, which one is masked, and its text.
 //!
 //! Reading never blocks: what is no regular file is refused before it is opened, and again after.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! One value as it was written, and what each key accepts.
 //!
 //! The readers here are the only place that knows ranges and choices; an error says what is allowed.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The names that may stand in a file: those that have an effect, those that only other versions know, and what was
 //! probably meant by the others.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the admin wrote, read and checked: the search path, each file, each key, and every complaint with its line.
 //!
 //! A broken file is refused as a whole and alone: all others count. On a reload the last good policy of a file that is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Units that more than one policy file claims, and which file wins which key.
 
 use super::complaint::{Complaint, Severity};

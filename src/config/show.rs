@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The configuration as text again: each key with its value, as a file would spell it, and the line that set it.
 
 use super::value::ExactSpan;

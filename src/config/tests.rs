@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
 use crate::engine::cause::Cause;
 use crate::engine::ids::WorkerName;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Values in systemd's spelling: time spans (systemd.time(7)), sizes (base 1024, as in `MemoryMax=`) and percentages.
 //!
 //! An error is a sentence fragment that names the value and says what would be accepted. No input overflows.

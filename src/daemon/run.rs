@@ -19,6 +19,7 @@ use crate::engine::view::IncidentView;
 use crate::store;
 use crate::systemd::jobs::Jobs;
 use crate::systemd::watch::{self, WatchError};
+use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -62,7 +63,7 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let connection = connect(&options).await?;
     let jobs = Jobs::connect(&options.address()).await.map_err(|error| Stop::NoBus(Box::new(error)))?;
     let configuration = Configuration::read(scope, options.root.clone(), clock::now().wall);
-    let (saver, saved) = open_store(&options)?;
+    let (saver, saved) = open_store(&options, epoch(scope, &jobs).await)?;
     let (engine, first) = Engine::new(configuration.policies(), Some(saved), clock::seed(), clock::now());
     let (interest, interest_changes) = tokio::sync::watch::channel(Default::default());
     let performer = Performer::new(scope, jobs.clone(), interest);
@@ -161,9 +162,22 @@ async fn connect(options: &Options) -> Result<Connection, Stop> {
     builder.build().await.map_err(|error| Stop::NoBus(Box::new(error)))
 }
 
-fn open_store(options: &Options) -> Result<(Saver, crate::engine::saved::Saved), Stop> {
-    let boot_id = clock::boot_id();
-    let (store, notes) = store::Store::open(&options.state_directory()).map_err(Stop::Store)?;
+/// Tells the time since which the units of this service manager can have lived: the boot, or the start of the user's
+/// manager, whose units end with the last session.
+async fn epoch(scope: Scope, jobs: &Jobs) -> String {
+    match scope {
+        Scope::System => clock::boot_id(),
+        Scope::User => format!("{}-{}", clock::boot_id(), jobs.manager_id().await),
+    }
+}
+
+fn open_store(options: &Options, boot_id: String) -> Result<(Saver, crate::engine::saved::Saved), Stop> {
+    let directory = options.state_directory();
+    if options.state.is_none() {
+        // What cannot be made is named when it is opened.
+        let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+    }
+    let (store, notes) = store::Store::open(&directory).map_err(Stop::Store)?;
     for note in notes {
         tracing::warn!("{note}");
     }

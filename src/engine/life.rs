@@ -81,6 +81,7 @@ impl Engine {
         }
         self.take_up_named();
         if self.interest() != before {
+            self.watching_since = self.now.wall;
             self.watch();
         }
         self.pump();
@@ -185,7 +186,9 @@ impl Engine {
         let settled = facts.job == 0 || facts.waits_for_own_restart();
         let up = facts.is_up();
         if facts.invocation.is_some() && facts.invocation != worker.run.invocation && (up || settled) {
-            if !up && worker.run.invocation.is_none() && !worker.intended_up {
+            let since = if worker.own.is_some() { worker.seen } else { self.watching_since };
+            let first_sight = worker.run.invocation.is_none() && !worker.intended_up;
+            if !up && first_sight && facts.end.ended < since {
                 self.note_past(name, &facts);
                 return;
             }
@@ -209,7 +212,7 @@ impl Engine {
         }
     }
 
-    /// A unit that is down at first sight: its past is not ours to judge.
+    /// A unit that was down before anybody asked to supervise it: its past is not ours to judge.
     fn note_past(&mut self, name: &WorkerName, facts: &UnitFacts) {
         let Some(worker) = self.workers.get_mut(name) else { return };
         worker.run = Run { invocation: facts.invocation, ended: true, ..Run::default() };

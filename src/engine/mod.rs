@@ -72,6 +72,8 @@ pub struct Engine {
     next_hold: u32,
     next_job: u32,
     host_stopping: bool,
+    /// When the patterns in force were put in force; what units did before that is not judged.
+    watching_since: Wall,
     /// The machine was booted since the state was saved.
     rebooted: bool,
     /// systemd's major version; zero until it is known.
@@ -117,6 +119,7 @@ impl Engine {
             next_hold: saved.next_hold.max(1),
             next_job: 1,
             host_stopping: false,
+            watching_since: now.wall,
             rebooted: !saved.same_boot,
             systemd: 0,
             now,

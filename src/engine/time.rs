@@ -111,7 +111,8 @@ impl fmt::Display for Span {
             write!(f, "{count}{unit}")?;
             rest %= size;
             printed += 1;
-            if printed == 2 {
+            // Below a second, one unit is exact enough.
+            if printed == 2 || size < 1_000_000 {
                 break;
             }
         }
@@ -131,6 +132,7 @@ mod tests {
         let cases = [
             (0, "0"),
             (250_000, "250ms"),
+            (18_206, "18ms"),
             (90_000_000, "1min 30s"),
             (3_600_000_000, "1h"),
             (183_845_000_000, "2d 3h"),

@@ -342,7 +342,9 @@ impl Worker {
             let phase = if self.incident.is_some() { Phase::Failed } else { Phase::Inactive };
             return (phase, why.into());
         }
-        let failed = self.facts.as_ref().is_some_and(|facts| facts.active == Active::Failed);
+        // systemd calls a unit failed, too, that did not end cleanly when it was stopped.
+        let stopped = self.run.ending.is_some();
+        let failed = !stopped && self.facts.as_ref().is_some_and(|facts| facts.active == Active::Failed);
         let phase = if self.incident.is_some() || failed { Phase::Failed } else { Phase::Inactive };
         (phase, self.remark.clone())
     }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The entries are real ones of systemd 252 (Debian 12) and 257 (Debian 13), made into journal files by systemd-journal-remote(8).
 
 use super::history::past_runs;

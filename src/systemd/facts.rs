@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! systemd's properties in the engine's words.
 //!
 //! A property that is missing or has an unexpected type leaves the former value as it is: unknown is not zero.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Makes systemd act on a unit, and says how that ended.
 //!
 //! A start or stop ends when systemd's job ends: the result comes with the signal stream ([`super::watch`]), over another

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where units live: systemd, over D-Bus.
 //!
 //! Knows how systemd words things and translates them: properties into `UnitFacts`, signals into events, actions into

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! systemd's Manager interface as far as it is needed, and the spelling of unit object paths.
 //!
 //! No property is cached and nothing is introspected: a call costs one message and one reply.

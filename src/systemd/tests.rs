@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Against a real service manager, by hand: `$WATCHERD_TEST_BUS` is its D-Bus address, `$WATCHERD_TEST_ENTER` a command
 //! such as `nsenter -t PID -a` that runs programs where it lives.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands as units: from a [`Definition`], in the spelling of a unit file, to what StartTransientUnit takes.
 //!
 //! The unit is made anew for every run and never restarted: systemd 252 reads a transient unit wrongly after a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! One ordered stream of what systemd says about the units of interest.
 //!
 //! How it keeps its promises:

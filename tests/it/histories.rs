@@ -167,6 +167,7 @@ impl World {
             self.pass(op.after);
             self.happen(op);
         }
+        self.model.loses_signals = false;
         self.list();
         self.pass(Duration::from_secs(3_000));
         self.list();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The guard against a private bus and a scripted polkit; skipped where there is no dbus-daemon.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every method through the client's proxies, against a scripted daemon.
 
 use super::super::client::{IncidentProxy, JobProxy, ManagerProxy, WorkerProxy};

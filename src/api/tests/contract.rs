@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! dbus/*.xml against the running objects, in both directions.
 
 use super::super::guard::{PolkitAction, Rule, TABLE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The objects as callers meet them, over a socket pair instead of a bus.
 
 mod calls;

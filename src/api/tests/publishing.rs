@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What goes over the wire when something changes, and in which order.
 
 use super::super::publish::Extras;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A thousand workers.
 
 use super::super::client::ManagerProxy;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which lines of a unit file a definition may have, and what kind of value each takes.
 
 /// A line of a unit file and the property that it becomes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The values of a unit file, read as systemd reads them, without specifiers.
 
 use super::super::proxy::Property;

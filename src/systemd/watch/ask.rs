@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What systemd is asked, and the messages that ask it.
 
 use super::super::proxy::{MANAGER_PATH, SERVICE, unit_path};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is known about each unit of interest, and what of it has been reported.
 
 use super::super::facts::{Properties, apply};

@@ -19,6 +19,8 @@ pub struct Model {
     stream: VecDeque<Event>,
     dice: Dice,
     serial: u64,
+    /// Some signals never arrive.
+    pub loses_signals: bool,
 }
 
 #[derive(Clone)]
@@ -63,6 +65,7 @@ impl Model {
             stream: VecDeque::new(),
             dice: Dice::new(seed ^ 0x5eed),
             serial: 0,
+            loses_signals: true,
         }
     }
 
@@ -136,6 +139,12 @@ impl Model {
                     self.answer(*id, failed("start limit hit"), now);
                 } else if up && start.definition.is_some() {
                     self.answer(*id, failed("unit exists"), now);
+                } else if up && !start.restart && unit.facts.active == Active::Deactivating {
+                    // The start job takes the place of the stop job and waits for the end of the run.
+                    self.wait(name, *id, now);
+                    if let Some(unit) = self.units.get_mut(name) {
+                        unit.restarts = true;
+                    }
                 } else if up && !start.restart {
                     self.answer(*id, Outcome::Ok, now);
                 } else {
@@ -259,7 +268,7 @@ impl Model {
 
     fn signal(&mut self, name: &WorkerName) {
         if let Some(unit) = self.units.get(name)
-            && !self.dice.one_in(20)
+            && !(self.loses_signals && self.dice.one_in(20))
         {
             self.stream.push_back(Event::Unit(name.clone(), unit.facts.clone()));
         }

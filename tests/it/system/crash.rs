@@ -115,6 +115,7 @@ fn a_planned_restart_happens_after_all_and_only_once() {
 fn holds_and_quarantines_survive() {
     let machine = with_worker(Suite::Bookworm, QUICK, SLEEPER);
     machine.call("Hold", &["assstt", "1", "w", "alice", "backup", "0", "0"]).expect("it can be held");
+    machine.write_unit("w@.service", SLEEPER);
     machine.ok(&["systemctl", "start", "w@1"]);
     machine.until_property("w@1.service", "Phase", "working");
     let path = crate::machine::worker_path("w@1.service");

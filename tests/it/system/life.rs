@@ -133,7 +133,8 @@ fn a_spent_budget_quarantines_and_reset_gives_another_chance() {
             suite,
             &[("/etc/watcherd/workers.d/w.toml", &policy), ("/etc/systemd/system/w.service", failing)],
         );
-        machine.ok(&["systemctl", "start", "watcherd", "w.service"]);
+        machine.ok(&["systemctl", "start", "watcherd"]);
+        machine.ok(&["systemctl", "start", "w.service"]);
         machine.until_property("w.service", "Phase", "quarantined");
         assert_eq!(machine.property("w.service", "NRuns"), "4");
         assert_eq!(machine.incidents("w.service").len(), 4);
@@ -154,7 +155,8 @@ fn a_units_own_start_limit_does_not_end_supervision() {
             suite,
             &[("/etc/watcherd/workers.d/w.toml", QUICK), ("/etc/systemd/system/w.service", failing)],
         );
-        machine.ok(&["systemctl", "start", "watcherd", "w.service"]);
+        machine.ok(&["systemctl", "start", "watcherd"]);
+        machine.ok(&["systemctl", "start", "w.service"]);
         machine.until_property("w.service", "NRuns", "9");
         machine.until_property("w.service", "Phase", "working");
     }
@@ -164,10 +166,10 @@ fn a_units_own_start_limit_does_not_end_supervision() {
 fn a_command_is_run_made_anew_after_a_crash_and_done_at_its_end() {
     for suite in SUITES {
         let machine = Machine::with_watcherd(suite);
-        let script = "echo run $$; while [ ! -e /run/end ]; do sleep 0.05; [ -e /run/die ] && rm /run/die && kill -KILL $$; done";
+        let script = "echo run $$; while [ ! -e /run/end ]; do sleep 0.05; [ -e /run/die ] && rm /run/die && kill -KILL $$; done; exit 0";
         let policy = ["2", "restart.back-off", "s", "0s", "restart.verify", "s", "1s"];
         let mut arguments = vec!["sasa{sv}a{sv}t", "job", "3", "/bin/sh", "-c", script, "1"];
-        arguments.extend(["Environment", "as", "1", "A=b c"]);
+        arguments.extend(["Environment", "as", "1", "\"A=b c\""]);
         arguments.extend(policy);
         arguments.push("0");
         machine.call("Run", &arguments).expect("it can be run");

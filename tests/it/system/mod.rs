@@ -23,7 +23,8 @@ pub fn with_worker(suite: Suite, policy: &str, unit: &str) -> Machine {
         suite,
         &[("/etc/watcherd/workers.d/w.toml", policy), ("/etc/systemd/system/w.service", unit)],
     );
-    machine.ok(&["systemctl", "start", "watcherd", "w.service"]);
+    machine.ok(&["systemctl", "start", "watcherd"]);
+    machine.ok(&["systemctl", "start", "w.service"]);
     machine.until_property("w.service", "Phase", "working");
     machine
 }
