@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A watcherd of a few lines at the other end of a socket pair, and a terminal that keeps what is printed.
 
-use super::args::{CommandLine, Global};
+use super::args::CommandLine;
 use super::failure::exit;
 use super::model::Object;
 use super::session::Session;
 use super::verbs;
-use crate::api::client::{Dict, HoldRow, ROOT, WorkerRow};
+use crate::api::client::{BUS_NAME, Dict, HoldRow, ROOT, WorkerRow};
 use crate::api::error::ApiError;
 use clap::Parser;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use zbus::connection::Builder;
@@ -58,13 +59,17 @@ pub struct Printed {
 
 impl Fake {
     pub async fn with(script: Script) -> Fake {
-        let script = Arc::new(Mutex::new(Script { job_result: "done", ..script }));
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let manager = Manager { script: Arc::clone(&script) };
-        let server = Builder::unix_stream(ours).server(Guid::generate()).p2p().serve_at(ROOT, manager).build();
+        let server = Builder::unix_stream(ours).server(Guid::generate()).p2p().build();
         let client = Builder::unix_stream(theirs).p2p().build();
         let (server, client) = tokio::join!(server, client);
-        let (server, client) = (server.expect("a server"), client.expect("a client"));
+        Fake::between(server.expect("a server"), client.expect("a client"), script).await
+    }
+
+    async fn between(server: Connection, client: Connection, script: Script) -> Fake {
+        let script = Arc::new(Mutex::new(Script { job_result: "done", ..script }));
+        let manager = Manager { script: Arc::clone(&script) };
+        server.object_server().at(ROOT, manager).await.expect("the root is free");
         let workers: Vec<Object> = lock(&script).workers.clone();
         for object in workers {
             let path = super::events::path_of(unit(&object));
@@ -76,22 +81,17 @@ impl Fake {
 
     /// Runs watcherctl with these words.
     pub async fn run(&self, words: &[&str]) -> Printed {
-        let line = match CommandLine::try_parse_from(std::iter::once(&"watcherctl").chain(words)) {
-            Ok(line) => line,
-            Err(error) => return Printed { status: exit::USAGE, out: String::new(), err: error.to_string() },
-        };
-        let (out, err) = (Paper::default(), Paper::default());
-        let session = self.session(line.global, &out, &err);
-        let outcome = tokio::time::timeout(PATIENCE, verbs::perform(&session, line.verb)).await;
-        let status = outcome.expect("it ends in time").unwrap_or_else(|failure| {
-            session.complain(&failure);
-            failure.status
-        });
-        Printed { status, out: out.text(), err: err.text() }
+        run_over(&self.client, words).await
     }
 
-    fn session(&self, options: Global, out: &Paper, err: &Paper) -> Session {
-        Session::on(self.client.clone(), options, Box::new(out.clone()), Box::new(err.clone()))
+    /// Gives up the name on the bus, as a daemon that ends.
+    pub async fn leave(&self) {
+        self.server.release_name(BUS_NAME).await.expect("the bus runs");
+    }
+
+    /// Takes the name on the bus, as a daemon that starts.
+    pub async fn come(&self) {
+        self.server.request_name(BUS_NAME).await.expect("the name is free");
     }
 
     /// Changes properties of a worker, as the daemon would announce it.
@@ -114,6 +114,76 @@ impl Fake {
 
     pub fn calls(&self) -> Vec<String> {
         lock(&self.script).calls.clone()
+    }
+}
+
+/// Runs watcherctl with these words over an existing connection.
+async fn run_over(client: &Connection, words: &[&str]) -> Printed {
+    let line = match CommandLine::try_parse_from(std::iter::once(&"watcherctl").chain(words)) {
+        Ok(line) => line,
+        Err(error) => return Printed { status: exit::USAGE, out: String::new(), err: error.to_string() },
+    };
+    let (out, err) = (Paper::default(), Paper::default());
+    let session = Session::on(client.clone(), line.global, Box::new(out.clone()), Box::new(err.clone()));
+    let outcome = tokio::time::timeout(PATIENCE, verbs::perform(&session, line.verb)).await;
+    let status = outcome.expect("it ends in time").unwrap_or_else(|failure| {
+        session.complain(&failure);
+        failure.status
+    });
+    Printed { status, out: out.text(), err: err.text() }
+}
+
+/// A bus of its own.
+pub struct Bus {
+    daemon: Child,
+    address: String,
+    directory: tempfile::TempDir,
+    flag: String,
+}
+
+impl Bus {
+    /// `None` where there is no dbus-daemon.
+    pub fn start() -> Option<Bus> {
+        let command = ["--session", "--nofork", "--nopidfile", "--print-address=1"];
+        let spawned = Command::new("dbus-daemon").args(command).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let Ok(mut daemon) = spawned else {
+            eprintln!("skipped: there is no dbus-daemon");
+            return None;
+        };
+        let mut address = String::new();
+        BufReader::new(daemon.stdout.take()?).read_line(&mut address).ok()?;
+        let directory = tempfile::tempdir().expect("a directory");
+        let flag = directory.path().join("flag").to_str().expect("UTF-8").to_owned();
+        Some(Bus { daemon, address: address.trim().to_owned(), directory, flag })
+    }
+
+    /// A file that is not there yet.
+    pub fn flag(&self) -> &str {
+        assert!(self.directory.path().is_dir());
+        &self.flag
+    }
+
+    pub async fn connect(&self) -> Connection {
+        Builder::address(self.address.as_str()).build().await.expect("the bus runs")
+    }
+
+    /// A daemon that owns the name.
+    pub async fn daemon(&self, script: Script) -> Fake {
+        let fake = Fake::between(self.connect().await, self.connect().await, script).await;
+        fake.come().await;
+        fake
+    }
+
+    /// Runs watcherctl with these words.
+    pub async fn run(&self, words: &[&str]) -> Printed {
+        run_over(&self.connect().await, words).await
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
     }
 }
 

@@ -128,7 +128,14 @@ impl Session {
             return;
         }
         self.say(&format!("watcherctl: {}", failure.text));
-        if let Some(hint) = failure.hint.as_ref().filter(|_| !self.options.quiet && !self.options.no_legend) {
+        let start = || {
+            let remote = self.options.host.is_some() || self.options.machine.is_some();
+            let user = if self.options.user { "--user " } else { "" };
+            (failure.status == exit::NOT_RUNNING && !remote).then(|| format!("systemctl {user}start watcherd"))
+        };
+        if let Some(hint) =
+            failure.hint.clone().or_else(start).filter(|_| !self.options.quiet && !self.options.no_legend)
+        {
             self.say(&format!("hint: {hint}"));
         }
     }

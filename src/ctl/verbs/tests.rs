@@ -2,7 +2,7 @@
 //! Verbs against a fake watcherd: what they ask, print and return.
 
 use crate::api::error::ApiError;
-use crate::ctl::fake::{Fake, Script, dict, is_closed, lock};
+use crate::ctl::fake::{Bus, Fake, Script, dict, is_closed, lock};
 use crate::ctl::out::tests::{failed, incident_object, working};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -309,4 +309,61 @@ async fn wrong_command_lines_are_usage_errors() {
     assert_eq!(fake.run(&["reset", "queue"]).await.status, 0);
     assert_eq!(fake.run(&["quarantine", "queue", "--reason", "bad"]).await.status, 0);
     assert_eq!(fake.calls(), ["ResetQuarantine queue.service", "Quarantine queue.service \"bad\""]);
+}
+
+#[tokio::test]
+async fn an_absent_daemon_has_its_own_exit_status_and_a_hint() {
+    let Some(bus) = Bus::start() else { return };
+    for words in [&["list"][..], &["restart", "a"], &["status"], &["incidents"], &["run", "--", "/bin/sh"], &["reload"]]
+    {
+        let printed = bus.run(words).await;
+        assert_eq!(printed.status, 5, "{words:?}");
+        assert_eq!(printed.err, "watcherctl: watcherd is not running\nhint: systemctl start watcherd\n", "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn on_a_bus_only_the_daemon_is_believed_and_locks_outlive_its_restart() {
+    let Some(bus) = Bus::start() else { return };
+    let daemon = bus.daemon(script()).await;
+    let printed = bus.run(&["restart", "queue"]).await;
+    assert_eq!((printed.status, printed.err.as_str()), (0, ""));
+    // A signal of a stranger that looks like the daemon's.
+    let stranger = bus.connect().await;
+    let lie =
+        ("org.watcherd1.Worker", std::collections::HashMap::from([("Phase", zbus::Variant::from("failed"))]), [""; 0]);
+    let path = "/org/watcherd1/worker/queue_2eservice";
+    let watching = bus.run(&["monitor", "-n", "2"]);
+    let news = async {
+        loop {
+            let sent =
+                stranger.emit_signal(None::<&str>, path, "org.freedesktop.DBus.Properties", "PropertiesChanged", &lie);
+            sent.await.expect("the bus runs");
+            daemon.change("queue.service", json!({"Phase": "stalled"})).await;
+            daemon.change("queue.service", json!({"Phase": "working"})).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let printed = tokio::select! {
+        printed = watching => printed,
+        () = news => unreachable!(),
+    };
+    assert!(!printed.out.contains("failed"), "{}", printed.out);
+    let until_told = "while ! test -e \"$0\"; do sleep 0.05; done";
+    let words = ["hold", "queue", "--", "sh", "-c", until_told, bus.flag()];
+    let held = bus.run(&words);
+    let restart = async {
+        let locks = |daemon: &Fake| lock(&daemon.script).locks.len();
+        while locks(&daemon) == 0 {
+            tokio::task::yield_now().await;
+        }
+        daemon.leave().await;
+        daemon.come().await;
+        while locks(&daemon) == 1 {
+            tokio::task::yield_now().await;
+        }
+        std::fs::write(bus.flag(), "").expect("the directory is writable");
+    };
+    let (printed, ()) = tokio::join!(held, restart);
+    assert_eq!((printed.status, printed.err.as_str()), (0, ""));
 }
