@@ -6,6 +6,7 @@
 //! orders of magnitude; the ratios within one run are what counts.
 
 #[path = "../tests/it/machine.rs"]
+#[expect(dead_code, unused_imports, reason = "the tests use more of it")]
 mod machine;
 
 mod clients;
