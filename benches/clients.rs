@@ -5,9 +5,11 @@ use crate::machine::Machine;
 use crate::{quantile, sorted};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::time::Instant;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 50;
+const DEADLINE: Duration = Duration::from_secs(10);
 
 pub fn measure(machine: &Machine, size: usize) {
     let list = sorted((0..ROUNDS).map(|_| timed(machine, &["watcherctl", "list"])).collect());
@@ -42,7 +44,9 @@ fn monitor(machine: &Machine) -> Vec<f64> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("watcherctl can be run");
-    let mut lines = BufReader::new(child.stdout.take().expect("it is a pipe")).lines();
+    let output = BufReader::new(child.stdout.take().expect("it is a pipe"));
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let bus = runtime.block_on(async {
         zbus::connection::Builder::address(machine.bus().as_str()).build().await.expect("the bus can be reached")
@@ -64,30 +68,33 @@ fn monitor(machine: &Machine) -> Vec<f64> {
                 .expect("it can be released");
         });
     };
-    let mut wait_for = |word: &str| {
+    let wait_for = |word: &str, within: Duration| {
+        let end = Instant::now() + within;
         loop {
-            let line = lines.next().expect("monitor goes on").expect("a line");
-            if line.contains(word) {
-                return;
+            match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(word) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
             }
         }
     };
-    // The monitor listens once it has told of a first change.
-    release(hold());
-    let first = hold();
-    wait_for("\"Held\"");
-    release(first);
+    // The monitor listens once it has told of a change.
+    let listens = (0..100).any(|_| {
+        let id = hold();
+        let told = wait_for("\"Held\":true", Duration::from_millis(200));
+        release(id);
+        told
+    });
+    assert!(listens, "watcherctl monitor tells nothing");
+    assert!(wait_for("\"Held\":false", DEADLINE));
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        let id = {
-            let start = Instant::now();
-            let id = hold();
-            wait_for("\"Held\":true");
-            times.push(start.elapsed().as_secs_f64() * 1000.0);
-            id
-        };
+        let start = Instant::now();
+        let id = hold();
+        assert!(wait_for("\"Held\":true", DEADLINE));
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
         release(id);
-        wait_for("\"Held\":false");
+        assert!(wait_for("\"Held\":false", DEADLINE));
     }
     child.kill().ok();
     child.wait().ok();

@@ -13,7 +13,7 @@ pub fn measure(rounds: usize) {
     let program = std::env::current_exe().expect("we have a name");
     let unit = |name: &str, more: &str| {
         let limits = "[Unit]\nStartLimitIntervalSec=0\n";
-        format!("{limits}[Service]\nExecStart=/opt/bench worker /var/lib/{name}\n{more}")
+        format!("{limits}[Service]\nExecStart=/opt/bench worker /var/lib/bench-{name}\n{more}")
     };
     let machine = Machine::boot_with(
         Suite::Bookworm,
@@ -29,8 +29,8 @@ pub fn measure(rounds: usize) {
     machine.ok(&["systemctl", "start", "adopted.service", "systemd.service"]);
     let run =
         ["watcherctl", "run", "--name", "transient", "--back-off", "0s", "--budget", "10000/1h", "--verify", "0s"];
-    machine.ok(&[&run[..], &["--", "/opt/bench", "worker", "/var/lib/transient"]].concat());
-    let at = |name: &str| machine.root().join("var/lib").join(name);
+    machine.ok(&[&run[..], &["--", "/opt/bench", "worker", "/var/lib/bench-transient"]].concat());
+    let at = |name: &str| machine.root().join("var/lib").join(format!("bench-{name}"));
     let leader = Some(machine.leader);
     let mut subjects = [
         Subject::new("systemd Restart=always", at("systemd"), leader),
