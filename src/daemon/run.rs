@@ -63,7 +63,7 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let connection = connect(&options).await?;
     let jobs = Jobs::connect(&options.address()).await.map_err(|error| Stop::NoBus(Box::new(error)))?;
     let configuration = Configuration::read(scope, options.root.clone(), clock::now().wall);
-    let (saver, saved) = open_store(&options, epoch(scope, &jobs).await)?;
+    let (saver, saved) = open_store(&options, epoch(&jobs).await)?;
     let (engine, first) = Engine::new(configuration.policies(), Some(saved), clock::seed(), clock::now());
     let (interest, interest_changes) = tokio::sync::watch::channel(Default::default());
     let performer = Performer::new(scope, jobs.clone(), interest);
@@ -162,13 +162,10 @@ async fn connect(options: &Options) -> Result<Connection, Stop> {
     builder.build().await.map_err(|error| Stop::NoBus(Box::new(error)))
 }
 
-/// Tells the time since which the units of this service manager can have lived: the boot, or the start of the user's
-/// manager, whose units end with the last session.
-async fn epoch(scope: Scope, jobs: &Jobs) -> String {
-    match scope {
-        Scope::System => clock::boot_id(),
-        Scope::User => format!("{}-{}", clock::boot_id(), jobs.manager_id().await),
-    }
+/// Names the service manager's life, with which all state of its units ends. A container keeps the boot id of its host
+/// when it boots again, and a user's manager ends with the last session, so the boot id alone does not tell.
+async fn epoch(jobs: &Jobs) -> String {
+    format!("{}-{}", clock::boot_id(), jobs.manager_id().await)
 }
 
 fn open_store(options: &Options, boot_id: String) -> Result<(Saver, crate::engine::saved::Saved), Stop> {

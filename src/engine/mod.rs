@@ -17,6 +17,7 @@ pub mod action;
 pub mod cause;
 pub mod classify;
 pub mod event;
+pub mod evidence;
 mod flight;
 mod hold;
 pub mod ids;

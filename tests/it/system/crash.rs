@@ -177,3 +177,28 @@ fn killed_at_any_moment_of_a_recovery_nothing_is_lost_or_done_twice() {
         });
     }
 }
+
+#[test]
+fn commands_holds_and_quarantines_survive_a_reboot_and_a_power_failure() {
+    let mut machine = Machine::with_watcherd(Suite::Bookworm);
+    machine.ok(&["systemctl", "enable", "watcherd"]);
+    for name in ["job", "sick", "held"] {
+        let arguments = ["sasa{sv}a{sv}t", name, "2", "/bin/sleep", "infinity", "0", "0", "0"];
+        machine.call("Run", &arguments).expect("it can be run");
+        machine.until_property(&format!("{name}.service"), "Phase", "working");
+    }
+    machine.call("Hold", &["assstt", "1", "held", "alice", "", "0", "0"]).expect("it can be held");
+    let sick = crate::machine::worker_path("sick.service");
+    machine.ok(&["busctl", "call", "org.watcherd1", &sick, "org.watcherd1.Worker", "Quarantine", "s", ""]);
+    machine.until_property("sick.service", "Phase", "quarantined");
+    for power_fails in [false, true] {
+        match power_fails {
+            true => machine.crash(),
+            false => machine.reboot(),
+        }
+        machine.until_property("job.service", "Phase", "working");
+        machine.until_property("sick.service", "Phase", "quarantined");
+        machine.until_property("held.service", "Held", "true");
+        assert_eq!(machine.incidents("job.service").len(), 0, "the end of the machine is not the worker's failure");
+    }
+}

@@ -2,6 +2,7 @@
 //! watcherd on a real systemd.
 
 mod bus;
+mod client;
 mod configuration;
 mod crash;
 mod daemon;
