@@ -69,7 +69,14 @@ pub fn plan(engine: &Engine, fresh: &Configuration) -> Vec<PlanRow> {
         let text = if keys.is_empty() { String::new() } else { keys.join(", ") };
         PlanRow::Unit { unit: row.unit, change, keys, text }
     });
-    files.chain(units).collect()
+    let idle =
+        engine.idle_layers().into_iter().filter(|file| fresh.loaded.policies.layers.iter().any(|l| l.file == *file));
+    let idle = idle.map(|file| PlanRow::File {
+        text: format!("{file}: matches no unit that systemd has loaded"),
+        file,
+        change: "warning",
+    });
+    files.chain(idle).chain(units).collect()
 }
 
 /// Reads the policy that came with `adopt` or `run`.

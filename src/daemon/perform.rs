@@ -127,8 +127,8 @@ async fn look_back(scope: Scope, name: WorkerName, since: Wall) -> Outcome {
     });
     match timeout(LOOK_BACK_DEADLINE, asked).await {
         Ok(Ok(Ok(runs))) => Outcome::Past(runs),
-        Ok(Ok(Err(error))) => Outcome::Failed(error.to_string()),
-        Ok(Err(error)) => Outcome::Failed(error.to_string()),
+        Ok(Ok(Err(error))) => Outcome::Failed(super::chain(&error)),
+        Ok(Err(error)) => Outcome::Failed(super::chain(&error)),
         Err(_) => Outcome::TimedOut,
     }
 }

@@ -19,6 +19,7 @@ use crate::engine::view::IncidentView;
 use crate::store;
 use crate::systemd::jobs::Jobs;
 use crate::systemd::watch::{self, WatchError};
+use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -54,6 +55,8 @@ struct Daemon {
     store_trouble: Option<String>,
     /// What the manager showed last.
     extras: Extras,
+    /// Policy files that are known to match no unit.
+    idle: BTreeSet<String>,
 }
 
 /// Runs until it is told to stop, or cannot go on.
@@ -63,15 +66,25 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let connection = connect(&options).await?;
     let jobs = Jobs::connect(&options.address()).await.map_err(|error| Stop::NoBus(Box::new(error)))?;
     let configuration = Configuration::read(scope, options.root.clone(), clock::now().wall);
-    let (saver, saved) = open_store(&options, epoch(&jobs).await)?;
+    let (saver, saved) = open_store(&options, epoch(&jobs).await?)?;
     let (engine, first) = Engine::new(configuration.policies(), Some(saved), clock::seed(), clock::now());
     let (interest, interest_changes) = tokio::sync::watch::channel(Default::default());
     let performer = Performer::new(scope, jobs.clone(), interest);
     let extras = Extras::default();
     let ready = Ready::default();
     let about = about(&logger, options.log_level);
-    let mut daemon =
-        Daemon { scope, engine, performer, saver, configuration, logger, ready, store_trouble: None, extras };
+    let mut daemon = Daemon {
+        scope,
+        engine,
+        performer,
+        saver,
+        configuration,
+        logger,
+        ready,
+        store_trouble: None,
+        extras,
+        idle: BTreeSet::new(),
+    };
     daemon.report_configuration();
 
     let (calls_in, mut calls) = mpsc::channel(CALLS_MAX);
@@ -103,9 +116,10 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let mut alive = Liveness::new(&connection);
     let mut prune = interval(PRUNE_EVERY);
     let mut status_due: Option<Instant> = None;
+    let mut save_due: Option<Instant> = None;
     loop {
         let wake = daemon.next_wakeup();
-        let retry = daemon.saver.is_behind().then(|| Instant::now() + SAVE_AGAIN);
+        save_due = daemon.saver.is_behind().then(|| save_due.unwrap_or_else(|| Instant::now() + SAVE_AGAIN));
         let step = tokio::select! {
             biased;
             signal = signals.next() => match signal {
@@ -115,6 +129,7 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
                     continue;
                 }
             },
+            () = alive.tick() => continue,
             Some(event) = events.recv() => daemon.drain(event, &mut events),
             event = daemon.performer.ended() => daemon.engine.handle(clock::now(), event),
             Some(call) = calls.recv() => match daemon.call(call, &publications).await? {
@@ -122,8 +137,10 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
                 None => continue,
             },
             () = sleep_until_maybe(wake) => daemon.engine.handle(clock::now(), Event::Wake),
-            () = sleep_until_maybe(retry) => Step::default(),
-            () = alive.tick() => continue,
+            () = sleep_until_maybe(save_due) => {
+                save_due = None;
+                Step::default()
+            }
             () = sleep_until_maybe(status_due) => {
                 status_due = None;
                 daemon.ready.status(&status::line(&daemon.engine, &daemon.extras.degraded));
@@ -164,8 +181,10 @@ async fn connect(options: &Options) -> Result<Connection, Stop> {
 
 /// Names the service manager's life, with which all state of its units ends. A container keeps the boot id of its host
 /// when it boots again, and a user's manager ends with the last session, so the boot id alone does not tell.
-async fn epoch(jobs: &Jobs) -> String {
-    format!("{}-{}", clock::boot_id(), jobs.manager_id().await)
+async fn epoch(jobs: &Jobs) -> Result<String, Stop> {
+    let manager =
+        jobs.manager_id().await.ok_or_else(|| Stop::NoBus("systemd does not say when it was started".into()))?;
+    Ok(format!("{}-{manager}", clock::boot_id()))
 }
 
 fn open_store(options: &Options, boot_id: String) -> Result<(Saver, crate::engine::saved::Saved), Stop> {
@@ -226,7 +245,7 @@ impl Daemon {
                 ended = &mut *watching => return Err(watch_ended(ended)),
             };
             let listed = matches!(event, Event::Listed(..));
-            let step = self.engine.handle(clock::now(), event);
+            let step = self.handle(event);
             let publication = self.carry_out(step);
             publisher.publish(publication).await.map_err(Stop::Bus)?;
             if listed {
@@ -249,7 +268,21 @@ impl Daemon {
 
     fn handle(&mut self, event: Event) -> Step {
         tracing::debug!(event = ?event, "event");
-        self.engine.handle(clock::now(), event)
+        let listed = matches!(event, Event::Listed(..));
+        let step = self.engine.handle(clock::now(), event);
+        if listed {
+            self.report_idle_policies();
+        }
+        step
+    }
+
+    /// Says once of every policy that it matches no unit: most often its name is misspelt.
+    fn report_idle_policies(&mut self) {
+        let idle: BTreeSet<_> = self.engine.idle_layers().into_iter().collect();
+        for file in idle.difference(&self.idle) {
+            tracing::warn!("{file}: matches no unit that systemd has loaded");
+        }
+        self.idle = idle;
     }
 
     /// Saves, then begins the actions; returns what is to be shown.
@@ -456,6 +489,8 @@ impl Daemon {
 struct Liveness {
     connection: Connection,
     interval: Option<tokio::time::Interval>,
+    /// The question that the bus has not answered yet.
+    asked: Option<JoinHandle<bool>>,
     ready: Ready,
 }
 
@@ -464,24 +499,31 @@ impl Liveness {
         Liveness {
             connection: connection.clone(),
             interval: ready::watchdog_interval().map(interval),
+            asked: None,
             ready: Ready::default(),
         }
     }
 
-    /// Waits for the next time to say that we are alive, and says it if the bus still answers.
+    /// Waits for the next time to say that we are alive, and says it if the bus still answers; may be dropped while it
+    /// waits, and goes on where it was.
     async fn tick(&mut self) {
         let Some(interval) = &mut self.interval else { return std::future::pending().await };
-        interval.tick().await;
-        if bus_answers(&self.connection, interval.period()).await {
-            self.ready.alive();
-        } else {
-            tracing::error!("the bus does not answer");
+        if self.asked.is_none() {
+            interval.tick().await;
+            self.asked = Some(tokio::spawn(bus_answers(self.connection.clone(), interval.period())));
+        }
+        let Some(asked) = &mut self.asked else { return };
+        let answered = asked.await;
+        self.asked = None;
+        match answered {
+            Ok(true) => self.ready.alive(),
+            _ => tracing::error!("the bus does not answer"),
         }
     }
 }
 
 /// Asks the bus itself, never PID 1.
-async fn bus_answers(connection: &Connection, within: Duration) -> bool {
+async fn bus_answers(connection: Connection, within: Duration) -> bool {
     let bus = "org.freedesktop.DBus";
     let asked = connection.call_method(Some(bus), "/org/freedesktop/DBus", Some(bus), "GetId", &());
     matches!(timeout(within, asked).await, Ok(Ok(_)))

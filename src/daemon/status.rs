@@ -28,8 +28,10 @@ pub fn line(engine: &Engine, degraded: &[String]) -> String {
         line.push_str(&parts.join(", "));
     }
     if let Some(View::Manager(view)) = engine.view(&ObjectId::Manager) {
-        if view.incidents_open > 0 {
-            line.push_str(&format!("; {} open incident(s)", view.incidents_open));
+        match view.incidents_open {
+            0 => {}
+            1 => line.push_str("; 1 open incident"),
+            n => line.push_str(&format!("; {n} open incidents")),
         }
         if view.dry_run {
             line.push_str("; dry run");

@@ -28,8 +28,9 @@ pub enum Event {
     Done(ActionId, Outcome),
     /// The configuration was read anew.
     Policies(Policies),
-    /// The machine, or the user's session, is shutting down: stops are not failures, nothing is started any more.
-    HostStopping,
+    /// The machine, or the user's session, is shutting down: stops are not failures, nothing is started any more. False
+    /// if somebody cancelled that.
+    HostStopping(bool),
     /// Nothing happened, but time passed.
     Wake,
 }

@@ -88,6 +88,25 @@ impl Engine {
         }
     }
 
+    /// Somebody cancelled the shutdown: what it left down is taken up as after a boot.
+    pub(super) fn host_goes_on(&mut self) {
+        if !std::mem::take(&mut self.host_stopping) {
+            return;
+        }
+        for name in self.workers.keys().cloned().collect::<Vec<_>>() {
+            let Some(worker) = self.workers.get(&name) else { continue };
+            if !worker.run.ended || worker.is_up() || worker.flight.is_some() {
+                continue;
+            }
+            let made_anew = worker.definition.is_some() && worker.incident.is_none();
+            self.touched.insert(name.clone());
+            match made_anew {
+                true => self.start_unless_settled(&name, "the shutdown was cancelled"),
+                false => self.take_up_incident(&name, "the shutdown was cancelled"),
+            }
+        }
+    }
+
     pub(super) fn look_back(&mut self, name: &WorkerName, trace: Trace) {
         let Some(since) = self.workers.get(name).map(|worker| worker.seen) else { return };
         let id = self.fly(name, Purpose::LookBack, None);

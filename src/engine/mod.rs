@@ -273,7 +273,8 @@ impl Engine {
             }
             Event::Done(id, outcome) => self.done(id, outcome),
             Event::Policies(policies) => self.adopt_policies(policies),
-            Event::HostStopping => self.host_stopping = true,
+            Event::HostStopping(true) => self.host_stopping = true,
+            Event::HostStopping(false) => self.host_goes_on(),
             Event::Wake => {}
         }
     }

@@ -107,9 +107,9 @@ impl Jobs {
         text[..text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())].parse().unwrap_or(0)
     }
 
-    /// Tells this service manager from the one before a reboot or a new login.
-    pub async fn manager_id(&self) -> u64 {
-        call(self.inner.manager.userspace_timestamp_monotonic()).await.unwrap_or_default()
+    /// Tells this service manager from the one before a reboot or a new login; `None` if it does not answer.
+    pub async fn manager_id(&self) -> Option<u64> {
+        call(self.inner.manager.userspace_timestamp_monotonic()).await.ok()
     }
 
     /// Takes note of a JobRemoved signal.

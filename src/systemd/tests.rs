@@ -630,7 +630,7 @@ async fn the_end_is_announced_before_the_units_stop() {
     let mut bench = Bench::open(&["we-a"], &[]).await;
     bench.listed().await;
     enter("rm /etc/systemd/system/we-a.service; systemctl poweroff").await;
-    assert_eq!(bench.next().await, Event::HostStopping);
+    assert_eq!(bench.next().await, Event::HostStopping(true));
     let ended = timeout(DEADLINE, bench.watching).await.expect("it ends").expect("it does not panic");
     assert!(matches!(ended, Err(WatchError::BusLost)));
 }

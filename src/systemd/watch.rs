@@ -296,7 +296,7 @@ impl Watcher {
         if std::mem::replace(&mut self.stopping, true) {
             return Ok(());
         }
-        self.send(Event::HostStopping).await
+        self.send(Event::HostStopping(true)).await
     }
 
     async fn report(&mut self, name: WorkerName, change: Changed) -> Result<(), Deaf> {
@@ -310,8 +310,11 @@ impl Watcher {
         let body = message.body();
         match member {
             "JobRemoved" => {
-                if let Ok((id, _path, _unit, result)) = body.deserialize::<(u32, OwnedObjectPath, &str, &str)>() {
+                if let Ok((id, _path, unit, result)) = body.deserialize::<(u32, OwnedObjectPath, &str, &str)>() {
                     self.jobs.removed(id, result);
+                    if ends_everything(unit) && result != "done" && std::mem::take(&mut self.stopping) {
+                        return self.send(Event::HostStopping(false)).await;
+                    }
                 }
             }
             "JobNew" => {

@@ -245,8 +245,8 @@ impl World {
             What::Killed => self.killed(true, op.value),
             What::Rebooted => self.killed(false, op.value),
             What::HostStopping => {
-                self.host_stopping = true;
-                self.feed(Event::HostStopping);
+                self.host_stopping = !self.host_stopping;
+                self.feed(Event::HostStopping(self.host_stopping));
             }
             _ => self.ask(op, name),
         }

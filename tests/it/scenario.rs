@@ -9,7 +9,7 @@
 //! policy [PATTERN] KEY=VALUE…            a policy layer; the pattern is `w` if there is none
 //! settings max-jobs=1 dry-run            traits NAME restart transient oneshot can-freeze watchdog=30s limit=5/10s
 //! TIME unit NAME ACTIVE/SUB [inv=a] [job=1] [result=R exit=N|signal=N|dump=N] [frozen] [load=masked] [status="…"]
-//! TIME gone NAME | listed [NAME…] | beat NAME 5/100 | systemd 252 | host-stopping | nothing
+//! TIME gone NAME | listed [NAME…] | beat NAME 5/100 | systemd 252 | host-stopping | host-goes-on | nothing
 //! TIME done #N ok | failed "why" | timeout | past [inv=a result=R exit=N ended=TIME stopped ;]…
 //! TIME request VERB NAME… [by=alice] [why="…"]   VERB: start stop restart pause resume hold release run adopt
 //!                                                forget quarantine reset close cancel; `hold` takes until=TIME lock
@@ -232,7 +232,8 @@ impl Runner {
             "show" => return self.show(rest),
             "listed" => Event::Listed(self.interest.clone(), self.units.clone().into_iter().collect()),
             "systemd" => Event::ServiceManager { version: number(rest.first())? },
-            "host-stopping" => Event::HostStopping,
+            "host-stopping" => Event::HostStopping(true),
+            "host-goes-on" => Event::HostStopping(false),
             "nothing" => Event::Wake,
             "beat" => {
                 let (count, total) = rest.get(1).and_then(|text| text.split_once('/')).ok_or("COUNT/TOTAL")?;

@@ -103,6 +103,23 @@ fn every_source_file_names_its_licence() {
     }));
 }
 
+#[test]
+fn every_test_that_incidents_md_names_exists() {
+    let text = std::fs::read_to_string(root().join("tests/incidents.md")).expect("it is there");
+    let named = text.split('`').skip(1).step_by(2).filter(|word| word.contains(".rs") || word.contains(".scn"));
+    complain(named.filter_map(|word| {
+        let (file, function) = word.split_once("::").unwrap_or((word, ""));
+        let found = ["tests", "src"].iter().find_map(|top| std::fs::read_to_string(root().join(top).join(file)).ok());
+        match found {
+            None => Some(format!("tests/incidents.md: there is no {file}")),
+            Some(text) if !function.is_empty() && !text.contains(&format!("fn {function}(")) => {
+                Some(format!("tests/incidents.md: there is no {function} in {file}"))
+            }
+            Some(_) => None,
+        }
+    }));
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -72,3 +72,16 @@ fn a_policy_that_comes_later_takes_up_what_runs_already() {
         .expect_err("the policy is wrong");
     assert!(refused.contains("1 to 10000"), "{refused}");
 }
+
+#[test]
+fn a_policy_that_matches_nothing_is_named() {
+    let misspelt = "[worker]\nunits = [\"trian@*.service\"]\n";
+    let machine = with_worker(Suite::Bookworm, QUICK, SLEEPER);
+    machine.write("/etc/watcherd/workers.d/trian.toml", misspelt);
+    machine.ok(&["systemctl", "reload", "watcherd"]);
+    let complaint = "/etc/watcherd/workers.d/trian.toml: matches no unit that systemd has loaded";
+    machine.until("the complaint", || machine.ok(&["journalctl", "-u", "watcherd"]).contains(complaint).then_some(()));
+    let plan = machine.call("Reload", &["t", "1"]).expect("a dry run");
+    assert!(plan.contains(complaint), "{plan}");
+    assert!(!plan.contains("w.toml: matches"), "{plan}");
+}
