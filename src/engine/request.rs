@@ -170,7 +170,7 @@ impl Engine {
         let gone = worker.facts.is_none() && worker.definition.is_some();
         if let Verb::Pause = verb {
             if !worker.is_steady() {
-                return Err(Refusal::NotSupported(format!("{name}: is not running, so it cannot be paused")));
+                return Err(Refusal::NotSupported(format!("{name} is not running")));
             }
             let watchdog = worker.facts.as_ref().and_then(|facts| facts.traits.watchdog);
             if watchdog.is_some() && self.systemd < WATCHDOG_SURVIVES_FREEZE {

@@ -23,6 +23,9 @@ pub async fn perform(session: &Session) -> Outcome {
         session.print_json(&array, form)?;
         return Ok(status);
     }
+    if rows.iter().all(|row| text(row, "Change") == "unchanged") && !session.options.quiet {
+        session.print("Nothing changes.\n")?;
+    }
     for row in &rows {
         match text(row, "Change") {
             "error" => session.complain(&Failure::new(exit::CONFIGURATION, complaint(row))),

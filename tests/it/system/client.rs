@@ -87,6 +87,11 @@ fn run_follows_a_command_to_its_end() {
         let (status, out, said) = ctl(&machine, &hopeless);
         assert_eq!(status, 1, "{out}{said}");
         machine.until_property("hopeless.service", "Phase", "quarantined");
+        let (status, _, said) = ctl(&machine, &["run", "--memory=4X", "--", "true"]);
+        assert_eq!(status, 2, "{said}");
+        assert!(said.contains("--memory"), "{said}");
+        let (status, out, _) = ctl(&machine, &["run", "--name", "plain", "sh", "-c", "exit 0"]);
+        assert_eq!((status, out.as_str()), (0, "plain.service\n"));
         let (status, _, said) = ctl(&machine, &["run", "--", "/nonexistent/command"]);
         assert_ne!(status, 0);
         assert!(said.contains("/nonexistent/command"), "{said}");
