@@ -67,7 +67,7 @@ pub fn record(entry: &Entry, scope: Scope) {
     macro_rules! tell {
         ($level:ident) => {
             tracing::$level!(
-                MESSAGE_ID = entry.kind.message_id(),
+                MESSAGE_ID = entry.message_id(),
                 OBJECT_SYSTEMD_UNIT = system_unit,
                 OBJECT_SYSTEMD_USER_UNIT = user_unit,
                 WATCHERD_WORKER = entry.worker.as_ref().map(|worker| worker.as_str()),

@@ -3,6 +3,7 @@
 
 mod clock;
 mod configuration;
+mod examine;
 mod log;
 mod options;
 mod perform;
@@ -43,6 +44,8 @@ enum Stop {
     Impatient,
     #[error("the runtime cannot be started")]
     Runtime(#[source] std::io::Error),
+    #[error("a thread cannot be started")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Stop {
@@ -52,7 +55,7 @@ impl Stop {
             Stop::NoBus(_) | Stop::Bus(_) | Stop::Watch(_) | Stop::NoListing(_) | Stop::PublisherGone => 69,
             Stop::Store(crate::store::StoreError::InUse { .. }) | Stop::NameTaken => 75,
             Stop::Store(_) => 73,
-            Stop::Signals(_) | Stop::Broken(_) | Stop::Impatient | Stop::Runtime(_) => 1,
+            Stop::Signals(_) | Stop::Broken(_) | Stop::Impatient | Stop::Runtime(_) | Stop::Thread(_) => 1,
         }
     }
 }

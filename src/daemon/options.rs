@@ -37,6 +37,16 @@ pub enum Scope {
     User,
 }
 
+impl Scope {
+    /// The same in the journal's words.
+    pub fn of_journal(self) -> crate::journal::Scope {
+        match self {
+            Scope::System => crate::journal::Scope::System,
+            Scope::User => crate::journal::Scope::User,
+        }
+    }
+}
+
 impl Options {
     pub fn scope(&self) -> Scope {
         if self.user { Scope::User } else { Scope::System }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Performs what the engine decided. Every action that has an id ends in exactly one [`Event::Done`], whatever happens.
 
+use super::examine::Examiner;
 use super::log;
 use super::options::Scope;
 use crate::api::Reply;
@@ -27,6 +28,7 @@ pub struct Performer {
     scope: Scope,
     jobs: Jobs,
     interest: watch::Sender<Interest>,
+    examiner: Examiner,
     flights: JoinSet<Outcome>,
     ids: HashMap<task::Id, ActionId>,
     waiting: HashMap<RequestId, Reply>,
@@ -34,11 +36,12 @@ pub struct Performer {
 }
 
 impl Performer {
-    pub fn new(scope: Scope, jobs: Jobs, interest: watch::Sender<Interest>) -> Performer {
+    pub fn new(scope: Scope, jobs: Jobs, interest: watch::Sender<Interest>, examiner: Examiner) -> Performer {
         Performer {
             scope,
             jobs,
             interest,
+            examiner,
             flights: JoinSet::new(),
             ids: HashMap::new(),
             waiting: HashMap::new(),
@@ -79,6 +82,7 @@ impl Performer {
             Action::Freeze(id, name, freezer) => self.fly(id, async move { jobs.freeze(&name, freezer).await }),
             Action::Thaw(id, name, freezer) => self.fly(id, async move { jobs.thaw(&name, freezer).await }),
             Action::LookBack(id, name, since) => self.fly(id, look_back(self.scope, name, since)),
+            Action::Examine(id, subject) => self.examiner.ask(id, subject),
             Action::Record(entry) => log::record(&entry, self.scope),
             Action::Watch(interest) => {
                 self.interest.send_replace(interest);
@@ -95,10 +99,13 @@ impl Performer {
     /// The next action that ends; waits for ever while none is under way.
     pub async fn ended(&mut self) -> Event {
         loop {
-            let (task, outcome) = match self.flights.join_next_with_id().await {
-                Some(Ok((task, outcome))) => (task, outcome),
-                Some(Err(error)) => (error.id(), Outcome::Failed("it was broken off".into())),
-                None => std::future::pending().await,
+            let landed = tokio::select! {
+                Some(landed) = self.flights.join_next_with_id() => landed,
+                (id, findings) = self.examiner.next() => return Event::Examined(id, findings.into()),
+            };
+            let (task, outcome) = match landed {
+                Ok((task, outcome)) => (task, outcome),
+                Err(error) => (error.id(), Outcome::Failed("it was broken off".into())),
             };
             if let Some(id) = self.ids.remove(&task) {
                 tracing::debug!(id = id.0, outcome = ?outcome, "done");
@@ -117,10 +124,7 @@ impl Performer {
 async fn look_back(scope: Scope, name: WorkerName, since: Wall) -> Outcome {
     let until = super::clock::now().wall + Duration::from_secs(1);
     let asked = task::spawn_blocking(move || {
-        let scope = match scope {
-            Scope::System => journal::Scope::System,
-            Scope::User => journal::Scope::User,
-        };
+        let scope = scope.of_journal();
         journal::synchronize(Duration::from_secs(2)).ok();
         let mut journal = journal::Journal::open(scope)?;
         journal::history::past_runs(&mut journal, name.unit(), scope, since, until)

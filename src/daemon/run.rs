@@ -2,6 +2,7 @@
 //! The loop: one event after the other through the engine, then save, perform, publish.
 
 use super::configuration::{self, Configuration};
+use super::examine::Examiner;
 use super::options::{Options, Scope};
 use super::perform::Performer;
 use super::ready::{self, Ready};
@@ -69,7 +70,8 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let (saver, saved) = open_store(&options, epoch(&jobs).await?)?;
     let (engine, first) = Engine::new(configuration.policies(), Some(saved), clock::seed(), clock::now());
     let (interest, interest_changes) = tokio::sync::watch::channel(Default::default());
-    let performer = Performer::new(scope, jobs.clone(), interest);
+    let examiner = Examiner::start(scope).map_err(Stop::Thread)?;
+    let performer = Performer::new(scope, jobs.clone(), interest, examiner);
     let extras = Extras::default();
     let ready = Ready::default();
     let about = about(&logger, options.log_level);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Everything that the engine can ask for. Adapters perform these; nothing else touches the world.
 
+use super::Subject;
 use super::cause::Cause;
 use super::event::{Answer, Refusal, SharedDefinition};
 use super::ids::{ActionId, IncidentId, InvocationId, ObjectId, RequestId, WorkerName};
@@ -26,6 +27,8 @@ pub enum Action {
     Thaw(ActionId, WorkerName, Freezer),
     /// Asks the journal which runs of the unit ended since then; answered with `Outcome::Past`.
     LookBack(ActionId, WorkerName, Wall),
+    /// Asks for everything that is known about a failed run; answered with `Event::Examined`.
+    Examine(IncidentId, Subject),
     /// Tells the journal, for people and scripts.
     Record(Entry),
     Reply(RequestId, Result<Answer, Refusal>),
@@ -83,6 +86,16 @@ pub struct Entry {
     pub text: String,
 }
 
+impl Entry {
+    /// The MESSAGE_ID: that of the cause for a verdict, else that of the kind.
+    pub fn message_id(&self) -> &'static str {
+        match (self.kind, self.cause) {
+            (EntryKind::VerdictReached, Some(cause)) => cause.message_id(),
+            (kind, _) => kind.message_id(),
+        }
+    }
+}
+
 macro_rules! entry_kinds {
     ($($(#[$doc:meta])* $variant:ident $level:ident $id:literal;)*) => {
         /// The types of journal entries; each has a MESSAGE_ID for ever and a catalog entry.
@@ -119,6 +132,10 @@ entry_kinds! {
     WorkerForgotten Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a502";
     /// A run failed.
     IncidentOpened Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a503";
+    /// What a failed run died of; the MESSAGE_ID is that of the cause.
+    VerdictReached Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4b026";
+    /// What to do about a failed run was decided when its verdict was there.
+    RemedyChosen Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a519";
     /// A restart was decided.
     RestartScheduled Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a504";
     /// A restart was performed by systemd.

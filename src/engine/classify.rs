@@ -5,6 +5,7 @@
 
 use super::cause::Cause;
 use super::event::{Exit, RunEnd, UnitResult};
+use super::evidence::Findings;
 
 /// Why a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Verdict {
     pub confidence: u8,
     /// The facts that led here, strongest first.
     pub because: Vec<String>,
+    /// What only followed from it.
+    pub cascade: Vec<String>,
     /// How the run ended in a few words: `killed by SIGSEGV`, `exited with status 1`.
     pub ending: String,
 }
@@ -26,7 +29,18 @@ pub fn classify(end: &RunEnd) -> Verdict {
     if let Some(step) = exec_step(end) {
         because.push(format!("systemd: status {step}"));
     }
-    Verdict { cause, confidence, because, ending }
+    Verdict { cause, confidence, because, cascade: Vec::new(), ending }
+}
+
+/// Judges the end of a failed run by everything that was found about it.
+pub fn judge(end: &RunEnd, findings: &Findings) -> Verdict {
+    let mut verdict = classify(end);
+    if let Some(best) = findings.clues.iter().max_by_key(|clue| clue.weight) {
+        verdict.cause = best.cause;
+        verdict.confidence = best.weight;
+        verdict.because.insert(0, format!("{}: {}", best.source.as_str(), best.text));
+    }
+    verdict
 }
 
 fn by_result(end: &RunEnd) -> (Cause, u8) {

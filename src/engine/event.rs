@@ -2,6 +2,7 @@
 //! Everything that can happen, in the engine's words. Adapters translate the world into these.
 
 use super::action::Interest;
+use super::evidence::Findings;
 use super::ids::{ActionId, HoldId, IncidentId, InvocationId, JobId, RequestId, WorkerName};
 use super::policy::{Layer, Policies};
 use super::time::{Mono, Wall};
@@ -24,6 +25,8 @@ pub enum Event {
     Beat(WorkerName, Beat),
     /// Somebody asks for something; answered by exactly one `Action::Reply`.
     Request(RequestId, Caller, Request),
+    /// The answer to `Action::Examine`; comes exactly once for each.
+    Examined(IncidentId, Box<Findings>),
     /// An action ended.
     Done(ActionId, Outcome),
     /// The configuration was read anew.

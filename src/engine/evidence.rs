@@ -74,3 +74,21 @@ pub struct Evidence {
     /// What could not be read, as fragments for people; unknown is not zero.
     pub gaps: Vec<String>,
 }
+
+/// A line that a rule recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clue {
+    pub source: Source,
+    pub cause: super::cause::Cause,
+    /// In percent.
+    pub weight: u8,
+    pub text: String,
+}
+
+/// What the rules made of the evidence about one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub clues: Vec<Clue>,
+    pub suppressed: u64,
+    pub gaps: Vec<String>,
+}

@@ -50,7 +50,7 @@ impl Incidents {
                 cause: verdict.cause,
                 confidence: verdict.confidence,
                 because: verdict.because.clone(),
-                cascade: Vec::new(),
+                cascade: verdict.cascade.clone(),
                 opened,
                 detected: now.wall,
                 decided: Wall::NEVER,
@@ -64,6 +64,24 @@ impl Incidents {
             },
         );
         id
+    }
+
+    /// Says in one sentence what happened and what is done about it.
+    pub fn tell(&mut self, id: IncidentId, verdict: &Verdict, next: &str) {
+        if let Some(incident) = self.all.get_mut(&id) {
+            incident.text = format!("{} {}: {}; {next}", incident.worker, verdict.ending, verdict.cause.meaning());
+        }
+    }
+
+    /// Writes the verdict down, also if the incident is closed already.
+    pub fn judge(&mut self, id: IncidentId, verdict: &Verdict, next: &str) {
+        if let Some(incident) = self.all.get_mut(&id) {
+            incident.cause = verdict.cause;
+            incident.confidence = verdict.confidence;
+            incident.because.clone_from(&verdict.because);
+            incident.cascade.clone_from(&verdict.cascade);
+        }
+        self.tell(id, verdict, next);
     }
 
     pub fn get(&self, id: IncidentId) -> Option<&IncidentView> {

@@ -281,6 +281,7 @@ impl Engine {
         worker.still_since = facts.frozen.then_some(now.mono);
         worker.paused = None;
         worker.kill_at = worker.kill_at.filter(|_| stopping.is_some());
+        worker.undecided = None;
         worker.finished = None;
         worker.completed = false;
         if let Some(since) = worker.down_since.take() {

@@ -211,9 +211,6 @@ impl Engine {
         self.close_open_incident(name, IncidentResult::FailedAgain);
         let verdict = classify::classify(&run.end);
         let id = self.incidents.open(name, run.invocation, &verdict, run.end.ended, self.now);
-        if let Some(incident) = self.incidents.open_mut(id) {
-            incident.because.push("found in the journal: it failed while watcherd did not see it".into());
-        }
         if let Some(worker) = self.workers.get_mut(name) {
             worker.incident = Some(id);
             worker.cause = Some(verdict.cause);
@@ -221,6 +218,8 @@ impl Engine {
         }
         let text = format!("{name} {} while watcherd did not see it ({})", verdict.ending, verdict.cause);
         self.record(EntryKind::IncidentOpened, Some(name), text);
+        let subject = Subject { worker: name.clone(), invocation: run.invocation, end: run.end };
+        self.examine(id, subject, "watcherd did not see it and found it in the journal".into());
         self.close_incident(id, IncidentResult::RecoveredUnseen);
     }
 }

@@ -32,6 +32,7 @@ mod restart;
 mod rng;
 pub mod saved;
 pub mod time;
+mod verdict;
 pub mod view;
 mod worker;
 
@@ -46,6 +47,8 @@ use rng::Rng;
 use saved::{Saved, SavedHold, SavedOrigin, SavedWorker};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use time::{Mono, Now, Wall};
+use verdict::Case;
+pub use verdict::{Subject, VERDICT_WAIT};
 use view::{HoldView, IncidentResult, JobView, ManagerView, View};
 use worker::{Surroundings, Timer, Worker};
 
@@ -65,6 +68,8 @@ pub struct Engine {
     jobs: BTreeMap<JobId, JobView>,
     finished_jobs: Vec<JobId>,
     flights: BTreeMap<ActionId, Flight>,
+    /// Failed runs whose verdict is still to come.
+    cases: BTreeMap<IncidentId, Case>,
     /// Starts and stops that wait for a free slot.
     waiting: VecDeque<Ticket>,
     timers: BTreeSet<(Mono, WorkerName)>,
@@ -113,6 +118,7 @@ impl Engine {
             jobs: BTreeMap::new(),
             finished_jobs: Vec::new(),
             flights: BTreeMap::new(),
+            cases: BTreeMap::new(),
             waiting: VecDeque::new(),
             timers: BTreeSet::new(),
             rng: Rng::new(seed),
@@ -266,6 +272,7 @@ impl Engine {
             Event::Unit(name, facts) => self.observe(&name, Some(facts)),
             Event::Gone(name) => self.observe(&name, None),
             Event::Listed(interest, rows) => self.listed(&interest, rows),
+            Event::Examined(id, findings) => self.examined(id, &findings),
             Event::Beat(name, beat) => self.beat(&name, &beat),
             Event::Request(id, caller, request) => {
                 let answer = self.request(&caller, request);
@@ -309,6 +316,7 @@ impl Engine {
             Some((_, Timer::Restart)) => self.restart_due(name),
             Some((_, Timer::Verified)) => self.verified(name),
             Some((_, Timer::Reset)) => self.healthy_again(name),
+            Some((_, Timer::Decide)) => self.verdict_is_late(name),
             Some((_, Timer::Kill)) => self.grace_over(name),
             Some((_, Timer::Forget)) => self.let_go(name),
             None => {}

@@ -14,6 +14,14 @@ use worker::Ending;
 /// The pause before the next try when systemd refused a start without a run having begun.
 const REFUSED_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// When something is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// While the signals about the failure are still coming.
+    AtOnce,
+    Later,
+}
+
 impl Engine {
     /// A run failed: opens its incident and decides.
     pub(super) fn failed(&mut self, name: &WorkerName, end: &RunEnd) {
@@ -23,29 +31,14 @@ impl Engine {
             return;
         }
         self.close_open_incident(name, IncidentResult::FailedAgain);
-        let verdict = classify::classify(end);
-        let id = self.incidents.open(name, run, &verdict, end.ended, self.now);
-        self.step.changes.insert(ObjectId::Incident(id));
-        self.step.changes.insert(ObjectId::Manager);
-        if let Some(worker) = self.workers.get_mut(name) {
-            worker.incident = Some(id);
-            worker.cause = Some(verdict.cause);
-            worker.flight = None;
-            worker.plan = None;
-        }
-        let next = self.decide(name);
-        if let Some(incident) = self.incidents.open_mut(id) {
-            incident.text = format!("{name} {}: {}; {next}", verdict.ending, verdict.cause.meaning());
-        }
-        let text = format!("{name} {} ({}): {next}", verdict.ending, verdict.cause);
-        self.record(EntryKind::IncidentOpened, Some(name), text);
-        self.close_if_settled(name);
+        self.open_incident(name, end);
     }
 
     /// Another witness of a failure that is known; only the way back up may still be missing.
     fn take_up_again(&mut self, name: &WorkerName) {
         let Some(worker) = self.workers.get(name) else { return };
-        if worker.is_awaited() && worker.plan.is_none() && !self.policies.settings.dry_run {
+        let idle = worker.plan.is_none() && worker.undecided.is_none();
+        if worker.is_awaited() && idle && !self.policies.settings.dry_run {
             self.try_again(name, "its failure is known already".into());
         }
     }
@@ -54,13 +47,19 @@ impl Engine {
     pub(super) fn take_up_incident(&mut self, name: &WorkerName, by: &str) {
         let Some(worker) = self.workers.get(name) else { return };
         let down = worker.run.ended && !worker.is_up() && worker.flight.is_none() && worker.look_back.is_none();
-        if !down || !worker.is_awaited() || worker.incident.is_none() || worker.plan.is_some() {
+        let Some(incident) = worker.incident else { return };
+        if !down || !worker.is_awaited() || worker.plan.is_some() || worker.undecided.is_some() {
             return;
         }
         if self.policies.settings.dry_run || worker.unstartable().is_some() {
             return;
         }
-        self.try_again(name, by.to_owned());
+        let undecided = self.incidents.get(incident).is_some_and(|incident| incident.decided == Wall::NEVER);
+        if undecided && self.depends_on_cause(name) {
+            self.reconsider(name, incident);
+        } else {
+            self.try_again(name, by.to_owned());
+        }
     }
 
     /// Plans a restart and says so.
@@ -72,9 +71,13 @@ impl Engine {
     }
 
     /// Chooses what to do about the open incident; returns it as a sentence fragment.
-    pub(super) fn decide(&mut self, name: &WorkerName) -> String {
+    pub(super) fn decide(&mut self, name: &WorkerName, when: When) -> String {
         let Some(worker) = self.workers.get(name) else { return String::new() };
-        let itself = worker.facts.as_ref().is_some_and(|facts| facts.traits.restarts_itself);
+        // At the moment of the failure systemd has not said yet that it is about to start the unit by itself.
+        let itself = match when {
+            When::AtOnce => worker.facts.as_ref().is_some_and(|facts| facts.traits.restarts_itself),
+            When::Later => worker.waits_for_own_restart(),
+        };
         let cause = worker.cause.unwrap_or(cause::Cause::Unknown);
         let chosen = worker.policy.causes.get(&cause).cloned();
         let action = chosen.as_ref().map_or(CauseAction::Restart, |setting| setting.value);
@@ -126,7 +129,7 @@ impl Engine {
     }
 
     /// Closes the open incident if nothing more will be done about it.
-    fn close_if_settled(&mut self, name: &WorkerName) {
+    pub(super) fn close_if_settled(&mut self, name: &WorkerName) {
         let Some(id) = self.workers.get(name).and_then(|worker| worker.incident) else { return };
         let Some(last) = self.incidents.get(id).and_then(|incident| incident.remedies.last()) else { return };
         let result = match (last.action, last.outcome.as_str()) {
@@ -302,7 +305,7 @@ impl Engine {
             "systemd restarts it".clone_into(&mut worker.remark);
         }
         let later = worker.plan.as_ref().is_some_and(|plan| plan.flying.is_none() && plan.due > now);
-        let never = worker.quarantine.is_some() || !worker.intended_up;
+        let never = worker.quarantine.is_some() || !worker.intended_up || worker.undecided.is_some();
         if !(later || never) || worker.flight.is_some() || self.policies.settings.dry_run || self.host_stopping {
             return;
         }
@@ -414,7 +417,7 @@ impl Engine {
         if !wanted || self.host_stopping {
             return;
         }
-        let next = self.decide(name);
+        let next = self.decide(name, When::Later);
         if let Some(plan) = self.workers.get_mut(name).and_then(|worker| worker.plan.as_mut()) {
             plan.due = plan.due.max(now.mono + REFUSED_PAUSE);
             plan.refused = true;

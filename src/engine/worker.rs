@@ -44,6 +44,8 @@ pub(super) struct Worker {
     pub cause: Option<Cause>,
     pub incident: Option<IncidentId>,
     pub plan: Option<Plan>,
+    /// What to do depends on the verdict, which is waited for until then.
+    pub undecided: Option<Mono>,
     /// The newest start or stop that is under way.
     pub flight: Option<ActionId>,
     /// The question to the journal that must be answered before anything is judged.
@@ -135,6 +137,7 @@ impl Worker {
             cause: None,
             incident: None,
             plan: None,
+            undecided: None,
             flight: None,
             look_back: None,
             obstacle: None,
@@ -255,11 +258,12 @@ impl Worker {
             .filter(|_| !self.ledger.is_clear())
             .map(|since| (since + self.policy.reset_after.value, Timer::Reset));
         let kill = self.kill_at.map(|at| (at, Timer::Kill));
+        let decide = self.undecided.map(|at| (at, Timer::Decide));
         let forget = self
             .finished
             .filter(|_| self.plan.is_none() && self.incident.is_none() && self.quarantine.is_none() && !held)
             .map(|finished| (finished.mono + keep_finished, Timer::Forget));
-        [plan, verify, reset, kill, forget].into_iter().flatten().min()
+        [plan, verify, reset, kill, decide, forget].into_iter().flatten().min()
     }
 
     /// Works out the phase and why.
@@ -326,6 +330,9 @@ impl Worker {
                 false => format!("a start {state}"),
             };
             return (Phase::Recovering, what);
+        }
+        if self.undecided.is_some() {
+            return (Phase::Failed, "finding out why it failed".into());
         }
         if self.look_back.is_some() {
             return (Phase::Failed, "asking the journal what happened".into());
@@ -458,6 +465,7 @@ pub(super) enum Timer {
     Verified,
     Reset,
     Kill,
+    Decide,
     Forget,
 }
 
@@ -468,6 +476,7 @@ impl Timer {
             Timer::Verified => "close-incident",
             Timer::Reset => "reset-attempts",
             Timer::Kill => "kill",
+            Timer::Decide => "decide",
             Timer::Forget => "forget",
         }
     }

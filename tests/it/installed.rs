@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use watcherd::engine::action::EntryKind;
+use watcherd::engine::cause::Cause;
 
 const CATALOG: &str = include_str!("../../systemd/catalog/watcherd.catalog");
 
@@ -68,7 +69,8 @@ fn the_policy_files_are_valid() {
 #[test]
 fn the_catalog_has_exactly_the_message_ids_of_the_code() {
     let ids = CATALOG.lines().filter_map(|line| line.strip_prefix("-- "));
-    let coded: BTreeSet<_> = EntryKind::ALL.iter().map(|kind| kind.message_id()).collect();
+    let causes = Cause::ALL.iter().map(|cause| cause.message_id());
+    let coded: BTreeSet<_> = EntryKind::ALL.iter().map(|kind| kind.message_id()).chain(causes).collect();
     assert_eq!(ids.clone().count(), coded.len(), "an id is there twice");
     assert_eq!(ids.collect::<BTreeSet<_>>(), coded);
 }

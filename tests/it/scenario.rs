@@ -11,6 +11,7 @@
 //! TIME unit NAME ACTIVE/SUB [inv=a] [job=1] [result=R exit=N|signal=N|dump=N] [frozen] [load=masked] [status="…"]
 //! TIME gone NAME | listed [NAME…] | beat NAME 5/100 | systemd 252 | host-stopping | host-goes-on | nothing
 //! TIME done #N ok | failed "why" | timeout | past [inv=a result=R exit=N ended=TIME stopped ;]…
+//! TIME examined INCIDENT [CAUSE WEIGHT "LINE"]…
 //! TIME request VERB NAME… [by=alice] [why="…"]   VERB: start stop restart pause resume hold release run adopt
 //!                                                forget quarantine reset close cancel; `hold` takes until=TIME lock
 //! TIME policies PATTERN KEY=VALUE… [/ PATTERN KEY=VALUE…]
@@ -28,10 +29,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use watcherd::engine::Engine;
 use watcherd::engine::action::{Action, Interest, Step};
+use watcherd::engine::cause::Cause;
 use watcherd::engine::event::{
     Active, Beat, Caller, Definition, Event, Exit, Load, Outcome, PastRun, Request, RunEnd, UnitFacts, UnitResult,
     UnitTraits, Verb,
 };
+use watcherd::engine::evidence::{Clue, Findings, Source};
 use watcherd::engine::ids::{ActionId, HoldId, IncidentId, JobId, ObjectId, RequestId, WorkerName};
 use watcherd::engine::policy::{Layer, Policies};
 use watcherd::engine::saved::Saved;
@@ -240,6 +243,7 @@ impl Runner {
                 let beat = Beat { count: count.parse().map_err(|_| "a count")?, total: total.parse().ok() };
                 Event::Beat(worker(rest.first())?, beat)
             }
+            "examined" => Event::Examined(IncidentId(number(rest.first())?), self.findings(&rest[1..])?.into()),
             "done" => Event::Done(ActionId(number(rest.first())?), self.outcome(&rest[1..])?),
             "policies" => {
                 self.policies.layers.clear();
@@ -350,6 +354,19 @@ impl Runner {
                 .map(Outcome::Past),
             _ => Err("ok, failed, timeout or past".into()),
         }
+    }
+
+    fn findings(&self, words: &[String]) -> Result<Findings, String> {
+        let clues = words.chunks(3).map(|words| match words {
+            [cause, weight, text] => Ok(Clue {
+                source: Source::Output,
+                cause: Cause::parse(cause).ok_or("a cause")?,
+                weight: number(Some(weight))?,
+                text: text.clone(),
+            }),
+            _ => Err("CAUSE WEIGHT TEXT".to_owned()),
+        });
+        Ok(Findings { clues: clues.collect::<Result<_, String>>()?, ..Findings::default() })
     }
 
     fn request(&self, words: &[String]) -> Result<Request, String> {

@@ -5,7 +5,9 @@ use super::dice::Dice;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use watcherd::engine::action::Action;
+use watcherd::engine::cause::Cause;
 use watcherd::engine::event::{Active, Event, Exit, Outcome, PastRun, RunEnd, UnitFacts, UnitResult, UnitTraits};
+use watcherd::engine::evidence::{Clue, Findings, Source};
 use watcherd::engine::ids::{ActionId, InvocationId, WorkerName};
 use watcherd::engine::time::{Mono, Now, Wall};
 
@@ -190,6 +192,14 @@ impl Model {
                     _ => Outcome::Past(runs),
                 };
                 self.answer(*id, outcome, now);
+            }
+            Action::Examine(id, _) => {
+                let cause = Cause::ALL[self.dice.below(Cause::ALL.len() as u64) as usize];
+                let clue = Clue { source: Source::Output, cause, weight: 80, text: "its last words".into() };
+                let clues = if self.dice.one_in(3) { Vec::new() } else { vec![clue] };
+                let findings = Findings { clues, ..Findings::default() };
+                let pause = self.dice.pause() * 4;
+                self.later(pause, Later::Tell(Box::new(Event::Examined(*id, findings.into()))), now);
             }
             Action::Record(_) | Action::Reply(..) | Action::Watch(_) => {}
         }

@@ -20,6 +20,7 @@ pub fn action_text(action: &Action) -> String {
             let since = Span(since.since(ZERO.wall)).to_string().replace(' ', "");
             format!("look-back #{id} {} since {since}", short(name))
         }
+        Action::Examine(id, subject) => format!("examine [{id}] {}", short(&subject.worker)),
         Action::Record(entry) => record_text(entry),
         Action::Reply(_, Ok(answer)) => format!("reply {}", answer_text(answer)),
         Action::Reply(_, Err(refusal)) => format!("refuse {}: {refusal}", refusal_name(refusal)),
