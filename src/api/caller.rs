@@ -5,7 +5,8 @@ use super::error::ApiError;
 use crate::engine::event::Caller;
 use crate::engine::ids::is_unit_character;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Group, Uid, User, getgrouplist};
+use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use zbus::Connection;
@@ -36,6 +37,18 @@ pub async fn named(uid: u32) -> Caller {
         _ => uid.to_string(),
     };
     Caller { uid, name }
+}
+
+/// Whether the user is a member of one of the groups, by the user database.
+pub async fn is_member_of_any(uid: u32, groups: &'static [&'static str]) -> bool {
+    let lookup = tokio::task::spawn_blocking(move || {
+        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
+        let name = CString::new(user.name).ok()?;
+        let member_of = getgrouplist(&name, user.gid).ok()?;
+        let wanted = groups.iter().filter_map(|group| Group::from_name(group).ok().flatten());
+        wanted.map(|group| group.gid).find(|gid| member_of.contains(gid))
+    });
+    matches!(tokio::time::timeout(NAME_TIMEOUT, lookup).await, Ok(Ok(Some(_))))
 }
 
 /// The unit of the calling process.

@@ -21,6 +21,9 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// zbus lets no object come or go while a property is being set.
 const SET_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Members may read the journal, see systemd-journald.service(8), and so what of it is shown here.
+const JOURNAL_GROUPS: [&str; 2] = ["systemd-journal", "adm"];
+
 /// Whose daemon it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -62,6 +65,7 @@ actions! {
     CloseIncidents "org.watcherd1.close-incidents";
     ReloadConfiguration "org.watcherd1.reload-configuration";
     SetLogLevel "org.watcherd1.set-log-level";
+    ViewDetails "org.watcherd1.view-details";
 }
 
 /// What a member demands of its caller.
@@ -166,6 +170,21 @@ impl Guard {
             Question { action, verb, interactive: false }.ask(connection, header, None).await
         };
         tokio::time::timeout(SET_TIMEOUT, check).await.unwrap_or_else(|_| Err(denied("polkit does not answer")))
+    }
+
+    /// Whether the caller may read lines of logs: root, members of the groups that may read the journal, and whom
+    /// polkit allows it. Nobody is asked for a password.
+    pub(super) async fn may_view(&self, connection: &Connection, header: &Header<'_>) -> bool {
+        let Ok(uid) = caller::uid(connection, header).await else { return false };
+        match self.is_master(uid) {
+            Ok(true) => true,
+            Ok(false) if caller::is_member_of_any(uid, &JOURNAL_GROUPS).await => true,
+            Ok(false) => {
+                let question = Question { action: PolkitAction::ViewDetails, verb: "view", interactive: false };
+                question.ask(connection, header, None).await.is_ok()
+            }
+            Err(_) => false,
+        }
     }
 
     /// Lets a process of the worker's own unit pass.

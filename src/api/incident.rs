@@ -7,6 +7,7 @@ use super::error::ApiError;
 use super::publish::Published;
 use super::{SharedDesk, arguments, path, usec};
 use crate::engine::event::Request;
+use crate::engine::evidence::Source;
 use crate::engine::view::IncidentView;
 use std::sync::Arc;
 use zbus::message::Header;
@@ -34,6 +35,18 @@ impl Incident {
         self.shown.view()
     }
 }
+
+/// What everybody may know of a piece of evidence: what systemd and the kernel's counters say, but no line of a log.
+pub(super) fn public(line: &str) -> String {
+    match line.split_once(": ") {
+        Some((source, _)) if WITH_LOG_LINES.contains(&source) => format!("{source}: a line that may be private"),
+        _ => line.to_owned(),
+    }
+}
+
+/// The sources whose evidence is lines of logs.
+const WITH_LOG_LINES: [&str; 4] =
+    [Source::Kernel.as_str(), Source::CoreDump.as_str(), Source::Killer.as_str(), Source::Output.as_str()];
 
 #[zbus::interface(name = "org.watcherd1.Incident")]
 impl Incident {
@@ -80,16 +93,17 @@ impl Incident {
         f64::from(self.view().confidence) / 100.0
     }
 
-    /// The facts that prove the cause, strongest first.
+    /// The facts that prove the cause, in the order of time, each with its source. Everybody may read this, so lines of
+    /// logs are left out; ListIncidents has them for those who may read the journal.
     #[zbus(property)]
     fn because(&self) -> Vec<String> {
-        self.view().because.clone()
+        self.view().because.iter().map(|line| public(line)).collect()
     }
 
-    /// What only followed from it.
+    /// What only followed from it; lines of logs are left out, as in Because.
     #[zbus(property)]
     fn cascade(&self) -> Vec<String> {
-        self.view().cascade.clone()
+        self.view().cascade.iter().map(|line| public(line)).collect()
     }
 
     /// When the run failed. All times are µs since 1970, 0 for never.

@@ -69,6 +69,8 @@ impl Manager {
     ///
     /// Filter keys: `worker` s (a unit name or glob), `cause` s, `since` t (opened then or later, µs since 1970),
     /// `open` b (true: only open ones, false: only closed ones), `id` u, `limit` u (1000 if not given).
+    ///
+    /// Because and Cascade hold lines of logs for callers that may read the journal, see org.watcherd1.view-details.
     #[zbus(out_args("incidents"))]
     async fn list_incidents(
         &self,
@@ -82,10 +84,17 @@ impl Manager {
         self.desk.send(Call::Incidents { filter, answer: sender })?;
         let incidents = answer.await.map_err(|_| ApiError::stopping())?.map_err(ApiError::Failed)?;
         let mut rows = Vec::with_capacity(incidents.len());
+        let with_lines = !incidents.is_empty() && self.desk.guard.may_view(connection, &header).await;
         for incident in incidents {
+            let (because, cascade) = (incident.because.clone(), incident.cascade.clone());
             let object = Incident::new(Arc::clone(&self.desk), Shown::new(incident));
             let row = describe::properties(&object, connection).await;
-            rows.push(row.map_err(|error| ApiError::Failed(format!("an incident cannot be shown: {error}")))?);
+            let mut row = row.map_err(|error| ApiError::Failed(format!("an incident cannot be shown: {error}")))?;
+            if with_lines {
+                row.insert("Because".into(), owned(because));
+                row.insert("Cascade".into(), owned(cascade));
+            }
+            rows.push(row);
         }
         Ok(rows)
     }
@@ -458,6 +467,9 @@ fn plan_row(row: PlanRow) -> Dict {
             vec![("File", Variant::from(file)), ("Change", Variant::from(change)), ("Text", Variant::from(text))]
         }
     };
-    let owned = |value| OwnedVariant::try_from(value).expect("strings hold no descriptors");
     pairs.into_iter().map(|(key, value)| (key.to_owned(), owned(value))).collect()
+}
+
+fn owned<'v>(value: impl Into<Variant<'v>>) -> OwnedVariant {
+    OwnedVariant::try_from(value.into()).expect("strings hold no descriptors")
 }

@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::publish::Published;
 use super::{Call, SharedDesk, arguments, micros, path, usec, usec_mono};
 use crate::engine::event::Request;
-use crate::engine::view::WorkerView;
+use crate::engine::view::{WarningView, WorkerView};
 use std::sync::Arc;
 use zbus::message::Header;
 use zbus::{Connection, OwnedObjectPath};
@@ -20,7 +20,7 @@ pub struct Worker {
 impl Published for Worker {
     type View = WorkerView;
 
-    const QUIET: &[&str] = &["Rate", "EtaUSec", "DowntimeUSec"];
+    const QUIET: &[&str] = &["Rate", "EtaUSec", "DowntimeUSec", "Warnings"];
     const INVALIDATED: &[&str] = &["Policy"];
 
     fn new(desk: SharedDesk, shown: Shown<WorkerView>) -> Worker {
@@ -228,10 +228,16 @@ impl Worker {
         micros(self.view().downtime)
     }
 
+    /// Signs of trouble in the current run: cause, how many, when the first and the newest were seen (µs since 1970).
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn warnings(&self) -> Vec<(String, u64, u64, u64)> {
+        let row = |w: &WarningView| (w.cause.to_string(), w.count, usec(w.first), usec(w.last));
+        self.view().warnings.iter().map(row).collect()
+    }
+
     /// The settings in force: key, value and the line that set it.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     fn policy(&self) -> Vec<(String, String, String)> {
-        let view = self.view();
-        view.policy.iter().map(|(key, value, from)| ((*key).to_owned(), value.clone(), from.clone())).collect()
+        self.view().policy.clone()
     }
 }

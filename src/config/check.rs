@@ -6,7 +6,7 @@
 
 use super::complaint::{Complaint, Severity};
 use super::dirs::shown;
-use super::given::{Given, cause_action, set_manager, set_policy};
+use super::given::{Given, set_cause, set_manager, set_policy};
 use super::keys::{self, Name};
 use crate::engine::cause::Cause;
 use crate::engine::policy::{Layer, Setting, Settings, Source, UnitPattern};
@@ -136,11 +136,7 @@ fn own_setting(layer: &mut Layer, key: &str, value: &str, from: &Source) -> Resu
         return Err(without_effect(&keys::unknown_cause(name)));
     };
     match keys::cause_key(rest) {
-        Name::Known => {
-            let value = cause_action(Given::Argument(value))?;
-            layer.causes.insert(cause, Setting { value, from: from.clone() });
-            Ok(())
-        }
+        Name::Known => set_cause(layer.causes.entry(cause).or_default(), rest, Given::Argument(value), from.clone()),
         other => Err(plain_unknown(&other)),
     }
 }
@@ -295,12 +291,10 @@ impl<'t> Checker<'t> {
                 if self.skips(&keys::cause_key(key.get_ref()), key, &full) {
                     continue;
                 }
-                match cause_action(Given::new(value.get_ref())) {
-                    Ok(action) => {
-                        let from = self.source(key.span());
-                        layer.causes.insert(cause, Setting { value: action, from });
-                    }
-                    Err(text) => self.complain(Severity::Error, value.span(), &full, text),
+                let from = self.source(key.span());
+                let policy = layer.causes.entry(cause).or_default();
+                if let Err(text) = set_cause(policy, key.get_ref(), Given::new(value.get_ref()), from) {
+                    self.complain(Severity::Error, value.span(), &full, text);
                 }
             }
         }

@@ -5,7 +5,8 @@
 
 use super::value::{Allowed, parse_span, parse_span_in, quoted};
 use crate::engine::policy::{
-    AfterSuccess, BUDGET_MAX, BackOff, Budget, CauseAction, Layer, OnExhausted, Setting, Settings, Source,
+    AfterSuccess, BUDGET_MAX, BackOff, Budget, CauseAction, CausePolicy, Layer, OnExhausted, Setting, Settings, Source,
+    WhenRunning,
 };
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -196,15 +197,28 @@ pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) 
     Ok(warning)
 }
 
-/// Reads the value of `cause.NAME.action`.
-pub fn cause_action(given: Given<'_>) -> Result<CauseAction, String> {
-    given.choice(&[
-        ("restart", CauseAction::Restart),
-        ("hold", CauseAction::Hold),
-        ("quarantine", CauseAction::Quarantine),
-        ("stop", CauseAction::Stop),
-        ("ignore", CauseAction::Ignore),
-    ])
+/// Puts the value of `cause.NAME.KEY`, one of [`super::keys::CAUSE_KEYS`], into the policy for that cause.
+pub fn set_cause(policy: &mut CausePolicy, key: &str, given: Given<'_>, from: Source) -> Result<(), String> {
+    match key {
+        "action" => {
+            let choices = [
+                ("restart", CauseAction::Restart),
+                ("hold", CauseAction::Hold),
+                ("quarantine", CauseAction::Quarantine),
+                ("stop", CauseAction::Stop),
+                ("ignore", CauseAction::Ignore),
+            ];
+            policy.action = Some(Setting { value: given.choice(&choices)?, from });
+        }
+        "when-running" => {
+            let choices =
+                [("ignore", WhenRunning::Ignore), ("warn", WhenRunning::Warn), ("incident", WhenRunning::Incident)];
+            policy.when_running = Some(Setting { value: given.choice(&choices)?, from });
+        }
+        "count" => policy.count = Some(Setting { value: given.budget()?, from }),
+        _ => return Err("unknown key".into()),
+    }
+    Ok(())
 }
 
 /// Puts the value of `key`, one of [`super::keys::SETTINGS_KEYS`], into the settings.

@@ -9,7 +9,7 @@ use crate::engine::policy::KEYS;
 pub const UNIT_KEYS: &[&str] = &["worker.unit", "worker.units"];
 
 /// What can be said about a cause, below `cause.NAME`.
-pub const CAUSE_KEYS: &[&str] = &["action"];
+pub const CAUSE_KEYS: &[&str] = &["action", "when-running", "count"];
 
 /// Every key of `watcherd.toml`.
 pub const SETTINGS_KEYS: &[&str] =

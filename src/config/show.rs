@@ -3,7 +3,7 @@
 
 use super::value::ExactSpan;
 use crate::engine::policy::{
-    AfterSuccess, BackOff, CauseAction, Layer, OnExhausted, Policy, Setting, Settings, Source,
+    AfterSuccess, BackOff, Budget, Layer, OnExhausted, Policy, Setting, Settings, Source, Text,
 };
 
 /// One key that is set.
@@ -24,18 +24,21 @@ pub fn entries(layer: &Layer) -> Vec<Entry> {
         entry("progress.notify", layer.progress_notify.as_ref(), bool::to_string),
         entry("progress.total", total, |total| total.unwrap_or(0).to_string()),
         entry("restart.back-off", layer.back_off.as_ref(), back_off),
-        entry("restart.budget", layer.budget.as_ref(), |budget| {
-            format!("\"{}/{}\"", budget.attempts, ExactSpan(budget.window))
-        }),
+        entry("restart.budget", layer.budget.as_ref(), budget),
         entry("restart.reset-after", layer.reset_after.as_ref(), span),
         entry("restart.verify", layer.verify.as_ref(), span),
         entry("restart.grace", layer.grace.as_ref(), span),
         entry("restart.on-exhausted", layer.on_exhausted.as_ref(), on_exhausted),
     ];
-    let causes = layer
-        .causes
-        .iter()
-        .filter_map(|(cause, action)| entry(&format!("cause.{cause}.action"), Some(action), cause_action));
+    let causes = layer.causes.iter().flat_map(|(cause, policy)| {
+        let key = |name: &str| format!("cause.{cause}.{name}");
+        let entries = [
+            entry(&key("action"), policy.action.as_ref(), |action| format!("\"{}\"", action.text())),
+            entry(&key("when-running"), policy.when_running.as_ref(), |when| format!("\"{}\"", when.text())),
+            entry(&key("count"), policy.count.as_ref(), budget),
+        ];
+        entries.into_iter().flatten()
+    });
     settings.into_iter().flatten().chain(causes).collect()
 }
 
@@ -75,6 +78,10 @@ fn span(span: &std::time::Duration) -> String {
     format!("\"{}\"", ExactSpan(*span))
 }
 
+fn budget(budget: &Budget) -> String {
+    format!("\"{}/{}\"", budget.attempts, ExactSpan(budget.window))
+}
+
 fn back_off(back_off: &BackOff) -> String {
     if back_off.first == back_off.cap {
         return span(&back_off.cap);
@@ -93,15 +100,5 @@ fn on_exhausted(on_exhausted: &OnExhausted) -> String {
     match on_exhausted {
         OnExhausted::Quarantine => "\"quarantine\"".into(),
         OnExhausted::Stop => "\"stop\"".into(),
-    }
-}
-
-fn cause_action(action: &CauseAction) -> String {
-    match action {
-        CauseAction::Restart => "\"restart\"".into(),
-        CauseAction::Hold => "\"hold\"".into(),
-        CauseAction::Quarantine => "\"quarantine\"".into(),
-        CauseAction::Stop => "\"stop\"".into(),
-        CauseAction::Ignore => "\"ignore\"".into(),
     }
 }

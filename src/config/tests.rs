@@ -333,8 +333,8 @@ fn every_key_of_a_file_arrives_in_the_layer() {
     assert_eq!(policy.budget.value, Budget { attempts: 7, window: Duration::from_secs(86_400) });
     assert_eq!(policy.grace.value, Duration::from_millis(1500));
     assert_eq!(policy.on_exhausted.value, OnExhausted::Stop);
-    assert_eq!(policy.causes[&Cause::Segfault].value, CauseAction::Hold);
-    assert_eq!(policy.causes[&Cause::DiskFull].value, CauseAction::Ignore);
+    assert_eq!(policy.causes[&Cause::Segfault].values().0, Some(CauseAction::Hold));
+    assert_eq!(policy.causes[&Cause::DiskFull].values().0, Some(CauseAction::Ignore));
     assert!(policy.grace.from.0.ends_with("/etc/watcherd/workers.d/a.toml:13"), "{}", policy.grace.from);
 }
 
@@ -568,7 +568,7 @@ fn keys_given_one_by_one_make_a_layer_or_one_clear_refusal() {
     assert_eq!(layer.written, pairs);
     assert_eq!(own_layer(&layer.written, "watcherctl run"), Ok(layer.clone()));
     assert_eq!(layer.grace.expect("a grace").from.0.as_ref(), "watcherctl run");
-    assert_eq!(layer.causes[&Cause::Segfault].value, CauseAction::Hold);
+    assert_eq!(layer.causes[&Cause::Segfault].values().0, Some(CauseAction::Hold));
     assert!(layer.units.is_empty() && layer.file.is_empty());
 
     let refused = [

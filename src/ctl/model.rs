@@ -57,6 +57,8 @@ pub struct Worker {
     pub runs: u64,
     #[serde(rename = "DowntimeUSec")]
     pub downtime_usec: u64,
+    /// Cause, how many signs of it, when the first and the newest were seen.
+    pub warnings: Vec<(String, u64, u64, u64)>,
     /// Key, value and the line that set it.
     pub policy: Vec<(String, String, String)>,
 }

@@ -132,6 +132,8 @@ entry_kinds! {
     WorkerForgotten Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a502";
     /// A run failed.
     IncidentOpened Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a503";
+    /// A running worker shows signs of trouble.
+    Warned Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51a";
     /// What a failed run died of; the MESSAGE_ID is that of the cause.
     VerdictReached Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4b026";
     /// What to do about a failed run was decided when its verdict was there.

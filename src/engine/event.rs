@@ -5,6 +5,7 @@ use super::action::Interest;
 use super::evidence::Findings;
 use super::ids::{ActionId, HoldId, IncidentId, InvocationId, JobId, RequestId, WorkerName};
 use super::policy::{Layer, Policies};
+use super::sign::Sign;
 use super::time::{Mono, Wall};
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub enum Event {
     Beat(WorkerName, Beat),
     /// Somebody asks for something; answered by exactly one `Action::Reply`.
     Request(RequestId, Caller, Request),
+    /// A rule recognised something about a running worker.
+    Sign(WorkerName, Sign),
     /// The answer to `Action::Examine`; comes exactly once for each.
     Examined(IncidentId, Box<Findings>),
     /// An action ended.

@@ -38,7 +38,7 @@ impl Source {
     ];
 
     /// The name in rules, on D-Bus and in `--json`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Source::Manager => "systemd",
             Source::Kernel => "kernel",

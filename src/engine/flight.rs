@@ -148,6 +148,7 @@ impl Engine {
         self.touched.insert(ticket.worker.clone());
         let Some(worker) = self.workers.get_mut(&ticket.worker) else { return };
         let down = worker.run.ended && !worker.is_up();
+        worker.condemned &= down;
         match ticket.purpose {
             Purpose::Recover => {
                 if let Some(plan) = &mut worker.plan {
@@ -330,6 +331,7 @@ impl Engine {
             Outcome::TimedOut => "systemd's job did not end in time".to_owned(),
         };
         if worker.run.ending == Some(Ending::Restart) && matches!(outcome, Outcome::Failed(_)) {
+            worker.condemned = false;
             worker.run.ending = None;
         }
         let wanted = worker.is_awaited() && worker.plan.is_none();
@@ -362,6 +364,7 @@ impl Engine {
         }
         // The run goes on, and its end will be judged like any other.
         if matches!(outcome, Outcome::Failed(_)) {
+            worker.condemned = false;
             worker.kill_at = None;
             worker.run.ending = worker.run.ending.filter(|known| *known != ending);
             if ending == Ending::Asked && !worker.intended_up {

@@ -282,6 +282,8 @@ impl Engine {
         worker.paused = None;
         worker.kill_at = worker.kill_at.filter(|_| stopping.is_some());
         worker.undecided = None;
+        worker.warnings.clear();
+        worker.condemned = false;
         worker.finished = None;
         worker.completed = false;
         if let Some(since) = worker.down_since.take() {

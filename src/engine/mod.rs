@@ -31,6 +31,7 @@ mod request;
 mod restart;
 mod rng;
 pub mod saved;
+pub mod sign;
 pub mod time;
 mod verdict;
 pub mod view;
@@ -273,6 +274,7 @@ impl Engine {
             Event::Gone(name) => self.observe(&name, None),
             Event::Listed(interest, rows) => self.listed(&interest, rows),
             Event::Examined(id, findings) => self.examined(id, &findings),
+            Event::Sign(name, sign) => self.sign(&name, sign),
             Event::Beat(name, beat) => self.beat(&name, &beat),
             Event::Request(id, caller, request) => {
                 let answer = self.request(&caller, request);

@@ -49,7 +49,7 @@ macro_rules! policy_keys {
         pub struct Policy {
             $($(#[$doc])* pub $field: Setting<$type>,)*
             /// What to do on a certain cause; a cause without an entry is restarted.
-            pub causes: BTreeMap<Cause, Setting<CauseAction>>,
+            pub causes: BTreeMap<Cause, CausePolicy>,
         }
 
         /// What one policy file, or one `watcherctl run`, says.
@@ -62,7 +62,7 @@ macro_rules! policy_keys {
             /// The units that the layer is for; empty means that it belongs to one worker already.
             pub units: Vec<Setting<UnitPattern>>,
             $(pub $field: Option<Setting<$type>>,)*
-            pub causes: BTreeMap<Cause, Setting<CauseAction>>,
+            pub causes: BTreeMap<Cause, CausePolicy>,
         }
 
         impl Default for Policy {
@@ -75,12 +75,16 @@ macro_rules! policy_keys {
             /// Lays `layer` over this policy; what the layer does not mention stays.
             pub fn overlay(&mut self, layer: &Layer) {
                 $(if let Some(setting) = &layer.$field { self.$field = setting.clone(); })*
-                self.causes.extend(layer.causes.iter().map(|(cause, setting)| (*cause, setting.clone())));
+                for (cause, policy) in &layer.causes {
+                    self.causes.entry(*cause).or_default().overlay(policy);
+                }
             }
 
             /// Every key, its value in the spelling of a policy file, and the line that set it.
-            pub fn rows(&self) -> Vec<(&'static str, String, String)> {
-                vec![$(($key, self.$field.value.text(), self.$field.from.to_string()),)*]
+            pub fn rows(&self) -> Vec<(String, String, String)> {
+                let settings = [$(($key.to_owned(), self.$field.value.text(), self.$field.from.to_string()),)*];
+                let causes = self.causes.iter().flat_map(|(cause, policy)| policy.rows(*cause));
+                settings.into_iter().chain(causes).collect()
             }
 
             /// The keys whose value differs from that in `other`.
@@ -88,7 +92,7 @@ macro_rules! policy_keys {
                 let mut keys = Vec::new();
                 $(if self.$field.value != other.$field.value { keys.push($key); })*
                 let values = |policy: &Policy| -> Vec<_> {
-                    policy.causes.iter().map(|(cause, setting)| (*cause, setting.value)).collect()
+                    policy.causes.iter().map(|(cause, policy)| (*cause, policy.values())).collect()
                 };
                 if values(self) != values(other) {
                     keys.push("cause");
@@ -168,6 +172,12 @@ impl Text for AfterSuccess {
     }
 }
 
+impl Text for CauseAction {
+    fn text(&self) -> String {
+        self.as_str().into()
+    }
+}
+
 impl Text for OnExhausted {
     fn text(&self) -> String {
         match self {
@@ -222,6 +232,81 @@ pub enum CauseAction {
     Stop,
     /// Write the incident down and leave the unit to systemd.
     Ignore,
+}
+
+/// What to do about signs of a cause while the worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenRunning {
+    Ignore,
+    /// Say so, once per run.
+    Warn,
+    /// Open an incident, and act as if the run had failed of it.
+    Incident,
+}
+
+impl Text for WhenRunning {
+    fn text(&self) -> String {
+        match self {
+            WhenRunning::Ignore => "ignore",
+            WhenRunning::Warn => "warn",
+            WhenRunning::Incident => "incident",
+        }
+        .into()
+    }
+}
+
+/// What a policy says about one cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CausePolicy {
+    /// What to do about a run that failed of it; it is restarted if nothing is set.
+    pub action: Option<Setting<CauseAction>>,
+    /// What to do about signs of it while the worker runs; a warning if nothing is set.
+    pub when_running: Option<Setting<WhenRunning>>,
+    /// So many signs within so long count; the first one if nothing is set.
+    pub count: Option<Setting<Budget>>,
+}
+
+impl CausePolicy {
+    fn overlay(&mut self, other: &CausePolicy) {
+        let CausePolicy { action, when_running, count } = other.clone();
+        self.action = action.or(self.action.take());
+        self.when_running = when_running.or(self.when_running.take());
+        self.count = count.or(self.count.take());
+    }
+
+    fn rows(&self, cause: Cause) -> impl Iterator<Item = (String, String, String)> {
+        fn row<T: Text>(cause: Cause, key: &str, setting: &Option<Setting<T>>) -> Option<(String, String, String)> {
+            let setting = setting.as_ref()?;
+            Some((format!("cause.{cause}.{key}"), setting.value.text(), setting.from.to_string()))
+        }
+        let rows = [
+            row(cause, "action", &self.action),
+            row(cause, "when-running", &self.when_running),
+            row(cause, "count", &self.count),
+        ];
+        rows.into_iter().flatten()
+    }
+
+    /// The values without the lines that set them.
+    pub fn values(&self) -> (Option<CauseAction>, Option<WhenRunning>, Option<Budget>) {
+        (
+            self.action.as_ref().map(|setting| setting.value),
+            self.when_running.as_ref().map(|setting| setting.value),
+            self.count.as_ref().map(|setting| setting.value),
+        )
+    }
+}
+
+impl CauseAction {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CauseAction::Restart => "restart",
+            CauseAction::Hold => "hold",
+            CauseAction::Quarantine => "quarantine",
+            CauseAction::Stop => "stop",
+            CauseAction::Ignore => "ignore",
+        }
+    }
 }
 
 /// A unit name or a glob (`*`, `?`, `[a-z]`, `[!0-9]`) over unit names, as in fnmatch(3).

@@ -79,7 +79,7 @@ impl Engine {
             When::Later => worker.waits_for_own_restart(),
         };
         let cause = worker.cause.unwrap_or(cause::Cause::Unknown);
-        let chosen = worker.policy.causes.get(&cause).cloned();
+        let chosen = worker.policy.causes.get(&cause).and_then(|policy| policy.action.clone());
         let action = chosen.as_ref().map_or(CauseAction::Restart, |setting| setting.value);
         let by = match &chosen {
             Some(setting) => format!("[cause.{cause}] ({})", setting.from),
@@ -141,20 +141,14 @@ impl Engine {
         self.close_incident(id, result);
     }
 
-    fn would(&mut self, name: &WorkerName, action: CauseAction, by: String) -> String {
-        let word = match action {
-            CauseAction::Restart => "restart",
-            CauseAction::Hold => "hold",
-            CauseAction::Quarantine => "quarantine",
-            CauseAction::Stop => "stop",
-            CauseAction::Ignore => "ignore",
-        };
+    pub(super) fn would(&mut self, name: &WorkerName, action: CauseAction, by: String) -> String {
+        let word = action.as_str();
         self.remedy(name, word, by.clone(), "would");
         self.record(EntryKind::WouldHave, Some(name), format!("dry run: would {word} {name} by {by}"));
         format!("dry run: would {word} it")
     }
 
-    fn remedy(&mut self, name: &WorkerName, action: &'static str, by: String, outcome: &str) {
+    pub(super) fn remedy(&mut self, name: &WorkerName, action: &'static str, by: String, outcome: &str) {
         let now = self.now;
         let incident = self.workers.get(name).and_then(|worker| worker.incident);
         if let Some(incident) = incident.and_then(|id| self.incidents.open_mut(id)) {
@@ -191,7 +185,7 @@ impl Engine {
         }
     }
 
-    fn exhausted(&mut self, name: &WorkerName) -> String {
+    pub(super) fn exhausted(&mut self, name: &WorkerName) -> String {
         let Some(worker) = self.workers.get_mut(name) else { return String::new() };
         worker.plan = None;
         let budget = worker.policy.budget.clone();
@@ -213,7 +207,7 @@ impl Engine {
     }
 
     /// Leaves the worker down as if somebody had stopped it.
-    fn give_up(&mut self, name: &WorkerName, why: &str) {
+    pub(super) fn give_up(&mut self, name: &WorkerName, why: &str) {
         let Some(worker) = self.workers.get_mut(name) else { return };
         worker.intended_up = false;
         worker.plan = None;

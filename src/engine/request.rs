@@ -222,7 +222,7 @@ impl Engine {
         self.new_job(name, Verb::Start, Purpose::Start)
     }
 
-    fn begin_restart(&mut self, name: &WorkerName) -> JobId {
+    pub(super) fn begin_restart(&mut self, name: &WorkerName) -> JobId {
         self.take_over(name, true);
         let stops_first = self.workers.get(name).is_some_and(|worker| worker.is_up() && worker.definition.is_some());
         let purpose = if stops_first { Purpose::Stop(Ending::Restart) } else { Purpose::Restart };

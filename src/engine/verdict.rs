@@ -62,7 +62,7 @@ impl Engine {
     }
 
     pub(super) fn depends_on_cause(&self, name: &WorkerName) -> bool {
-        self.workers.get(name).is_some_and(|worker| !worker.policy.causes.is_empty())
+        self.workers.get(name).is_some_and(|worker| worker.policy.causes.values().any(|policy| policy.action.is_some()))
     }
 
     /// Waits for the verdict before anything is decided.

@@ -65,8 +65,21 @@ pub struct WorkerView {
     pub downtime: Duration,
     /// Whether a clean end, or a person, finished the work.
     pub intended_up: bool,
+    /// Signs of trouble in the current run, by cause.
+    pub warnings: Vec<WarningView>,
     /// The policy in short: key and value and the line that set it.
-    pub policy: Vec<(&'static str, String, String)>,
+    pub policy: Vec<(String, String, String)>,
+}
+
+/// Signs of one cause in a run that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarningView {
+    pub cause: Cause,
+    pub count: u64,
+    pub first: Wall,
+    pub last: Wall,
+    /// The newest sign, with its source.
+    pub text: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

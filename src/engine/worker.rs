@@ -10,9 +10,10 @@ use super::policy::{Layer, Policy, Source};
 use super::progress::Progress;
 use super::restart::{Ledger, Plan};
 use super::saved::{SavedOrigin, SavedWorker};
+use super::sign::Warning;
 use super::time::{Mono, Now, Span, Wall};
 use super::view::{Phase, WorkerView};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Starts that are remembered to stay clear of the unit's own start limit.
@@ -46,6 +47,10 @@ pub(super) struct Worker {
     pub plan: Option<Plan>,
     /// What to do depends on the verdict, which is waited for until then.
     pub undecided: Option<Mono>,
+    /// The current run has an incident of its own and must make room for the next one.
+    pub condemned: bool,
+    /// Signs of trouble in the current run.
+    pub warnings: BTreeMap<Cause, Warning>,
     /// The newest start or stop that is under way.
     pub flight: Option<ActionId>,
     /// The question to the journal that must be answered before anything is judged.
@@ -138,6 +143,8 @@ impl Worker {
             incident: None,
             plan: None,
             undecided: None,
+            condemned: false,
+            warnings: BTreeMap::new(),
             flight: None,
             look_back: None,
             obstacle: None,
@@ -252,7 +259,7 @@ impl Worker {
             .map(|plan| (plan.due, Timer::Restart));
         let healthy = self.healthy_since.filter(|_| self.still_since.is_none() && self.is_steady());
         let verify = healthy
-            .filter(|_| self.incident.is_some())
+            .filter(|_| self.incident.is_some() && !self.condemned)
             .map(|since| (since + self.policy.verify.value, Timer::Verified));
         let reset = healthy
             .filter(|_| !self.ledger.is_clear())
@@ -303,6 +310,7 @@ impl Worker {
                 Some(_) => (Phase::Recovering, "starting again".into()),
                 None => (Phase::Starting, reason),
             },
+            _ if self.condemned => (Phase::Recovering, "must make room for the next run".into()),
             _ if self.incident.is_some() => {
                 (Phase::Verifying, format!("must run for {} to count as cured", Span(self.policy.verify.value)))
             }
@@ -382,6 +390,7 @@ impl Worker {
             runs: self.runs,
             downtime: self.downtime,
             intended_up: self.intended_up,
+            warnings: self.warnings.iter().map(|(cause, warning)| warning.view(*cause)).collect(),
             policy: self.policy.rows(),
         }
     }

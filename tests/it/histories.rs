@@ -15,10 +15,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use watcherd::engine::Engine;
 use watcherd::engine::action::{Action, EntryKind, Interest, Step};
+use watcherd::engine::cause::Cause;
 use watcherd::engine::event::{Answer, Beat, Caller, Definition, Event, Outcome, Request, UnitTraits};
+use watcherd::engine::evidence::Source;
 use watcherd::engine::ids::{ActionId, HoldId, IncidentId, InvocationId, JobId, ObjectId, RequestId, WorkerName};
 use watcherd::engine::policy::{Layer, Policies, Settings};
 use watcherd::engine::saved::Saved;
+use watcherd::engine::sign::Sign;
 use watcherd::engine::time::{Mono, Now, Wall};
 use watcherd::engine::view::{Phase, View, WorkerView};
 
@@ -32,8 +35,12 @@ const POLICIES: [&[&str]; 5] = [
         "t@* back-off=2s budget=4/2min reset-after=2min",
         "a b after-success=restart back-off=0s budget=2/1min reset-after=1min",
     ],
-    &["a b t@* cause.killed-unattributed=hold cause.segfault=quarantine budget=3/1min reset-after=1min"],
-    &["a t@1 back-off=500ms budget=5/1min reset-after=1min cause.unknown=ignore after-success=complete"],
+    &[
+        "a b t@* cause.killed-unattributed=hold cause.segfault=quarantine cause.segfault.when-running=incident budget=3/1min",
+    ],
+    &[
+        "a t@1 back-off=500ms budget=5/1min reset-after=1min cause.unknown=ignore cause.gpu-oom.when-running=incident cause.gpu-oom.count=3/1min cause.unknown.when-running=incident",
+    ],
 ];
 
 #[test]
@@ -236,6 +243,12 @@ impl World {
             What::Unload => self.model.unload(&name),
             What::Beat => {
                 self.feed(Event::Beat(name, Beat { count: op.value % 100, total: Some(100) }));
+            }
+            What::Sign => {
+                let cause = [Cause::GpuOom, Cause::Segfault, Cause::Unknown][(op.value % 3) as usize];
+                let count = (op.value >> 8) as u32 % 5 + 1;
+                let sign = Sign { cause, source: Source::Output, text: "a line".into(), count, at: self.now.wall };
+                self.feed(Event::Sign(name, sign));
             }
             What::WallJump => {
                 let jump = (op.value % 7_200) as i64 * 1_000_000;

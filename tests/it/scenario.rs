@@ -11,6 +11,7 @@
 //! TIME unit NAME ACTIVE/SUB [inv=a] [job=1] [result=R exit=N|signal=N|dump=N] [frozen] [load=masked] [status="…"]
 //! TIME gone NAME | listed [NAME…] | beat NAME 5/100 | systemd 252 | host-stopping | host-goes-on | nothing
 //! TIME done #N ok | failed "why" | timeout | past [inv=a result=R exit=N ended=TIME stopped ;]…
+//! TIME sign NAME CAUSE "LINE" [count=N]
 //! TIME examined INCIDENT [CAUSE WEIGHT "LINE"]…
 //! TIME request VERB NAME… [by=alice] [why="…"]   VERB: start stop restart pause resume hold release run adopt
 //!                                                forget quarantine reset close cancel; `hold` takes until=TIME lock
@@ -38,6 +39,7 @@ use watcherd::engine::evidence::{Clue, Findings, Source};
 use watcherd::engine::ids::{ActionId, HoldId, IncidentId, JobId, ObjectId, RequestId, WorkerName};
 use watcherd::engine::policy::{Layer, Policies};
 use watcherd::engine::saved::Saved;
+use watcherd::engine::sign::Sign;
 use watcherd::engine::time::{Mono, Now, Span, Wall};
 use watcherd::engine::view::View;
 use words::{flag, invocation, layer, number, option, settings, span, traits, words, worker};
@@ -244,6 +246,13 @@ impl Runner {
                 Event::Beat(worker(rest.first())?, beat)
             }
             "examined" => Event::Examined(IncidentId(number(rest.first())?), self.findings(&rest[1..])?.into()),
+            "sign" => {
+                let cause = rest.get(1).and_then(|word| Cause::parse(word)).ok_or("a cause")?;
+                let count = option(rest, "count").map_or(Ok(1), |text| text.parse().map_err(|_| "a count"))?;
+                let text = rest.get(2).cloned().unwrap_or_default();
+                let sign = Sign { cause, source: Source::Output, text, count, at: self.now().wall };
+                Event::Sign(worker(rest.first())?, sign)
+            }
             "done" => Event::Done(ActionId(number(rest.first())?), self.outcome(&rest[1..])?),
             "policies" => {
                 self.policies.layers.clear();

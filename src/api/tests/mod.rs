@@ -106,7 +106,8 @@ fn worker(text: &str) -> WorkerView {
         runs: 1,
         downtime: Duration::ZERO,
         intended_up: true,
-        policy: vec![("restart.budget", "5/1h".into(), "default".into())],
+        warnings: Vec::new(),
+        policy: vec![("restart.budget".into(), "5/1h".into(), "default".into())],
     }
 }
 

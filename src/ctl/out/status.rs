@@ -41,6 +41,10 @@ pub fn block(facts: &Facts<'_>, look: &Look) -> String {
     if let Some(incident) = &facts.incident {
         line("Incident", incident_line(incident, look));
     }
+    for (cause, count, first, _) in &worker.warnings {
+        let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
+        line("Warning", format!("signs of {}, {times} since {}", escaped(cause), stamp(wall(*first), look)));
+    }
     for hold in &facts.holds {
         line("Held", hold_line(hold, look));
     }

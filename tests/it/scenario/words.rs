@@ -8,7 +8,8 @@ use watcherd::engine::cause::Cause;
 use watcherd::engine::event::UnitTraits;
 use watcherd::engine::ids::{InvocationId, WorkerName};
 use watcherd::engine::policy::{
-    AfterSuccess, BackOff, Budget, CauseAction, Layer, OnExhausted, Setting, Settings, Source, UnitPattern,
+    AfterSuccess, BackOff, Budget, CauseAction, Layer, OnExhausted, Setting, Settings, Source, Text, UnitPattern,
+    WhenRunning,
 };
 
 /// Splits at blanks, except within double quotes; `key="a b"` is one word without the quotes.
@@ -110,7 +111,22 @@ pub fn layer(words: &[String]) -> Result<Layer, String> {
             }
             "progress-notify" => layer.progress_notify = from_policy(value == "true"),
             _ => {
-                let cause = key.strip_prefix("cause.").and_then(Cause::parse).ok_or(format!("unknown key {key}"))?;
+                let name = key.strip_prefix("cause.").ok_or(format!("unknown key {key}"))?;
+                let (name, about) = name.split_once('.').unwrap_or((name, "action"));
+                let cause = Cause::parse(name).ok_or(format!("unknown key {key}"))?;
+                let policy = layer.causes.entry(cause).or_default();
+                if about == "count" {
+                    let (count, window) = value.split_once('/').ok_or("N/TIME")?;
+                    let attempts = count.parse().map_err(|_| "a number")?;
+                    policy.count = from_policy(Budget { attempts, window: span(window)? });
+                    continue;
+                }
+                if about == "when-running" {
+                    let when = [WhenRunning::Ignore, WhenRunning::Warn, WhenRunning::Incident];
+                    let when = when.into_iter().find(|when| when.text() == value).ok_or("a reaction")?;
+                    policy.when_running = from_policy(when);
+                    continue;
+                }
                 let action = match value {
                     "restart" => CauseAction::Restart,
                     "hold" => CauseAction::Hold,
@@ -119,7 +135,7 @@ pub fn layer(words: &[String]) -> Result<Layer, String> {
                     "ignore" => CauseAction::Ignore,
                     _ => return Err(format!("unknown action {value}")),
                 };
-                layer.causes.insert(cause, Setting { value: action, from: Source("policy".into()) });
+                policy.action = from_policy(action);
             }
         }
     }
