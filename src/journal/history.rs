@@ -57,6 +57,9 @@ pub fn past_runs(
     Ok(runs)
 }
 
+/// Lines with these begin a run.
+pub(super) const BEGIN_IDS: [&str; 2] = [id::STARTING, id::STARTED];
+
 /// One line of the service manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Said {

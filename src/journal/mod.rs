@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Asks the journal what happened: how runs ended while nobody watched, and what a worker said last.
+//! Asks the journal what happened: how runs ended while nobody watched, what a worker said last, and everything else that is known
+//! about one run.
 //!
 //! Every answer rests on fields that journald itself vouches for (those with a leading `_`); what a program says about
 //! itself is only ever its own text. Everything that is read has a bound. Every call blocks; a [`Journal`] stays on the
-//! thread that opened it, so open it, ask, and drop it in one go. It does not follow the journal.
+//! thread that opened it, so open it, ask, and drop it in one go.
 
+mod cgroup;
+mod coredump;
+pub mod evidence;
 mod ffi;
 pub mod history;
+mod host;
+mod kernel;
+pub mod runs;
 mod synchronize;
 pub mod tail;
+mod window;
 
 pub use synchronize::synchronize;
 
@@ -147,6 +155,25 @@ impl Journal {
 
     fn invocation(&mut self, name: &CStr) -> Result<Option<InvocationId>, JournalError> {
         Ok(self.text(name)?.and_then(|text| InvocationId::parse(&text)))
+    }
+
+    /// What processes of `unit` have written. In the user scope some lines of the process `pid` carry no unit; zero if it is
+    /// unknown.
+    fn match_output(&mut self, unit: &str, scope: Scope, pid: u32) -> Result<(), JournalError> {
+        match scope {
+            Scope::System => self.add_match("_SYSTEMD_UNIT", unit),
+            Scope::User => {
+                let uid = nix::unistd::getuid();
+                self.add_match("_SYSTEMD_USER_UNIT", unit)?;
+                self.add_match("_UID", uid.to_string())?;
+                if pid == 0 {
+                    return Ok(());
+                }
+                self.or()?;
+                self.add_match("_PID", pid.to_string())?;
+                self.add_match("_UID", uid.to_string())
+            }
+        }
     }
 
     /// Only what the service manager itself has said about `unit`.

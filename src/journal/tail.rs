@@ -43,30 +43,13 @@ pub struct Line {
 /// The last lines that a worker wrote in the window, oldest first. Entries that cannot be read are left out.
 pub fn last_lines(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Vec<Line>, JournalError> {
     journal.clear_matches();
-    match_output(journal, wanted)?;
+    journal.match_output(wanted.unit, wanted.scope, wanted.pid)?;
     journal.seek(Wall(wanted.until.0.saturating_add(1)))?;
     let lines = read_back(journal, wanted);
     journal.clear_matches();
     let mut lines = lines?;
     lines.reverse();
     Ok(lines)
-}
-
-fn match_output(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<(), JournalError> {
-    match wanted.scope {
-        Scope::System => journal.add_match("_SYSTEMD_UNIT", wanted.unit),
-        Scope::User => {
-            let uid = nix::unistd::getuid();
-            journal.add_match("_SYSTEMD_USER_UNIT", wanted.unit)?;
-            journal.add_match("_UID", uid.to_string())?;
-            if wanted.pid == 0 {
-                return Ok(());
-            }
-            journal.or()?;
-            journal.add_match("_PID", wanted.pid.to_string())?;
-            journal.add_match("_UID", uid.to_string())
-        }
-    }
 }
 
 fn read_back(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Vec<Line>, JournalError> {
@@ -96,7 +79,11 @@ fn read_back(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Vec<Line>, Jo
 /// The current entry, unless it is of another run or has no text.
 fn line(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Option<Line>, JournalError> {
     let run = journal.invocation(c"_SYSTEMD_INVOCATION_ID")?;
-    if run.is_some() && wanted.invocation.is_some() && run != wanted.invocation && !is_of_session(journal, wanted)? {
+    if run.is_some()
+        && wanted.invocation.is_some()
+        && run != wanted.invocation
+        && !is_of_session(journal, wanted.scope)?
+    {
         return Ok(None);
     }
     let Some(message) = journal.field(c"MESSAGE")? else { return Ok(None) };
@@ -105,12 +92,12 @@ fn line(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Option<Line>, Jour
 }
 
 /// Whether journald knew only the user's whole session: the invocation is then that of `user@UID.service`.
-fn is_of_session(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<bool, JournalError> {
-    Ok(wanted.scope == Scope::User && journal.field(c"_SYSTEMD_USER_UNIT")?.is_none())
+pub(super) fn is_of_session(journal: &mut Journal, scope: Scope) -> Result<bool, JournalError> {
+    Ok(scope == Scope::User && journal.field(c"_SYSTEMD_USER_UNIT")?.is_none())
 }
 
 /// The text for people: of a line that was overwritten with `\r` the last state, not too long, and in UTF-8.
-fn readable(message: &[u8]) -> String {
+pub(super) fn readable(message: &[u8]) -> String {
     let shown = message.rsplit(|byte| *byte == b'\r').find(|part| !part.is_empty()).unwrap_or_default();
     let mut text = String::from_utf8_lossy(&shown[..shown.len().min(TEXT_MAX)]).into_owned();
     // Replacement characters are longer than what they replace.

@@ -13,12 +13,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const REAL: &[u8] = include_bytes!("../../tests/fixtures/journal/systemd-252.export");
-const REAL_257: &[u8] = include_bytes!("../../tests/fixtures/journal/systemd-257.export");
+pub(super) const REAL: &[u8] = include_bytes!("../../tests/fixtures/journal/systemd-252.export");
+pub(super) const REAL_257: &[u8] = include_bytes!("../../tests/fixtures/journal/systemd-257.export");
 const FOREVER: (Wall, Wall) = (Wall(0), Wall(i64::MAX - 1));
 
 /// Makes a journal file; `None` without systemd-journal-remote, whose absence is said.
-fn file(export: &[u8]) -> Option<(TempDir, PathBuf)> {
+pub(super) fn file(export: &[u8]) -> Option<(TempDir, PathBuf)> {
     let programs = ["/usr/lib/systemd/systemd-journal-remote", "/lib/systemd/systemd-journal-remote"];
     let Some(program) = programs.into_iter().find(|path| Path::new(path).exists()) else {
         eprintln!("skipped: systemd-journal-remote is not installed");
@@ -33,14 +33,14 @@ fn file(export: &[u8]) -> Option<(TempDir, PathBuf)> {
     Some((dir, path))
 }
 
-fn journal(export: &[u8]) -> Option<(TempDir, Journal)> {
+pub(super) fn journal(export: &[u8]) -> Option<(TempDir, Journal)> {
     let (dir, path) = file(export)?;
     let journal = Journal::open_files(&[&path]).expect("a journal");
     Some((dir, journal))
 }
 
 /// The real entries, with alice's uid replaced by ours.
-fn of_our_user(real: &[u8]) -> Vec<u8> {
+pub(super) fn of_our_user(real: &[u8]) -> Vec<u8> {
     let uid = nix::unistd::getuid();
     let uid_line = format!("_UID={uid}");
     let unit_line = format!("_SYSTEMD_UNIT=user@{uid}.service");
@@ -60,7 +60,7 @@ fn wanted<'a>(unit: &'a str, scope: Scope) -> Wanted<'a> {
 }
 
 /// An entry in export format; fields with awkward bytes are written in its binary form.
-fn entry(at: u64, fields: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn entry(at: u64, fields: &[(&str, &[u8])]) -> Vec<u8> {
     let mut text = format!("__REALTIME_TIMESTAMP={at}\n__MONOTONIC_TIMESTAMP={at}\n").into_bytes();
     text.extend(b"_BOOT_ID=0123456789abcdef0123456789abcdef\n");
     for (name, value) in fields {
