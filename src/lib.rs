@@ -45,6 +45,7 @@
 pub mod engine;
 
 pub mod config;
+pub mod host;
 pub mod journal;
 pub mod store;
 pub mod systemd;

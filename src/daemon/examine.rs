@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Examines failed runs: collects what the journal, the control group and the file systems know, and lets the rules read
-//! it. A thread of its own, because libsystemd's journal blocks and belongs to one thread.
+//! it. The journal is read on a thread of its own, because libsystemd blocks and belongs to one thread.
 
 use super::options::Scope;
 use crate::engine::Subject;
-use crate::engine::evidence::Findings;
-use crate::engine::ids::IncidentId;
-use crate::journal;
+use crate::engine::cause::Cause;
+use crate::engine::event::Event;
+use crate::engine::evidence::{Evidence, Findings, Item, Source};
+use crate::engine::ids::{IncidentId, ObjectId, WorkerName};
+use crate::engine::sign::Sign;
+use crate::engine::view::View;
+use crate::host::counters::{Counters, Rise};
+use crate::host::{disk, dump};
+use crate::journal::{self, Journal, evidence};
+use std::collections::VecDeque;
 use std::sync::mpsc as sync;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,14 +25,16 @@ const BATCH: usize = 64;
 /// journald must have written everything down by then.
 const SYNCHRONIZE_DEADLINE: Duration = Duration::from_secs(2);
 
-type Request = (IncidentId, Subject);
+/// A failed run, and what its control group counted.
+type Request = (IncidentId, Subject, Option<String>);
 
-/// The way to the thread that examines.
+/// The way to the thread that examines, and to what the kernel counts.
 pub struct Examiner {
     requests: sync::SyncSender<Request>,
     answers: mpsc::Receiver<(IncidentId, Findings)>,
-    /// Answers that were known at once.
-    at_once: Vec<(IncidentId, Findings)>,
+    counters: Option<Counters>,
+    /// What is known already.
+    ready: VecDeque<Event>,
 }
 
 impl Examiner {
@@ -33,27 +42,69 @@ impl Examiner {
         let (requests, waiting) = sync::sync_channel(WAITING_MAX);
         let (found, answers) = mpsc::channel(WAITING_MAX);
         std::thread::Builder::new().name("examiner".into()).spawn(move || examine_all(scope, &waiting, &found))?;
-        Ok(Examiner { requests, answers, at_once: Vec::new() })
+        // Without inotify instances left, everything else works on.
+        let counters =
+            Counters::new().inspect_err(|error| tracing::warn!("control groups cannot be followed: {error}"));
+        Ok(Examiner { requests, answers, counters: counters.ok(), ready: VecDeque::new() })
+    }
+
+    /// Follows the control groups of the runs that the views show.
+    pub fn follow(&mut self, changes: &[(ObjectId, Option<View>)]) {
+        let Some(counters) = &mut self.counters else { return };
+        for (id, view) in changes {
+            match (id, view) {
+                (ObjectId::Worker(name), Some(View::Worker(view))) if view.main_pid != 0 => {
+                    counters.follow(name, view.invocation, view.main_pid);
+                }
+                (ObjectId::Worker(name), None) => counters.forget(name),
+                _ => {}
+            }
+        }
     }
 
     /// Has a run examined; [`Examiner::next`] brings what was found.
     pub fn ask(&mut self, id: IncidentId, subject: Subject) {
-        if self.requests.try_send((id, subject)).is_err() {
+        let counted = self.counters.as_mut().and_then(|c| c.of_run(&subject.worker, subject.invocation));
+        if self.requests.try_send((id, subject, counted)).is_err() {
             let gaps = vec!["too many runs failed at once to look at each of them".into()];
-            self.at_once.push((id, Findings { gaps, ..Findings::default() }));
+            self.ready.push_back(Event::Examined(id, Findings { gaps, ..Findings::default() }.into()));
         }
     }
 
-    /// What was found next; waits for ever while nothing is under way. May be dropped while it waits.
-    pub async fn next(&mut self) -> (IncidentId, Findings) {
-        if let Some(answer) = self.at_once.pop() {
-            return answer;
-        }
-        match self.answers.recv().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
-        }
+    /// Looks which of the processes is writing its core.
+    pub fn find_dumping(&mut self, processes: Vec<(WorkerName, u32)>) {
+        self.ready.extend(dump::dumping(processes).into_iter().map(|(name, pid)| Event::Dumping(name, pid)));
     }
+
+    /// What was found next; waits for ever while nothing is under way. May be dropped while it waits.
+    pub async fn next(&mut self) -> Event {
+        if let Some(event) = self.ready.pop_front() {
+            return event;
+        }
+        let rises = async {
+            match &mut self.counters {
+                Some(counters) => counters.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some((id, findings)) = self.answers.recv() => return Event::Examined(id, findings.into()),
+            rises = rises => self.ready.extend(rises.into_iter().map(sign)),
+        }
+        self.ready.pop_front().unwrap_or(Event::Wake)
+    }
+}
+
+/// A killed child or a refused fork of a worker that goes on.
+fn sign(rise: Rise) -> Event {
+    let (cause, count) = match (rise.oom_kills, rise.own_limit) {
+        (0, _) => (Cause::TaskLimit, rise.refused_forks),
+        (kills, true) => (Cause::OomKillCgroup, kills),
+        (kills, false) => (Cause::OomKillHost, kills),
+    };
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let at = super::clock::now().wall;
+    Event::Sign(rise.worker, Sign { cause, source: Source::Cgroup, text: rise.text, count, at })
 }
 
 /// Answers until the other side is gone.
@@ -63,8 +114,8 @@ fn examine_all(scope: Scope, waiting: &sync::Receiver<Request>, found: &mpsc::Se
         let batch: Vec<_> = std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1)).collect();
         // Without the right to ask journald for this, the last lines may be missing.
         let written = journal::synchronize(SYNCHRONIZE_DEADLINE).is_ok();
-        for (id, subject) in batch {
-            let findings = examine(scope, &subject, written);
+        for (id, subject, counted) in batch {
+            let findings = examine(scope, &subject, counted, written);
             if found.blocking_send((id, findings)).is_err() {
                 return;
             }
@@ -72,6 +123,32 @@ fn examine_all(scope: Scope, waiting: &sync::Receiver<Request>, found: &mpsc::Se
     }
 }
 
-fn examine(_scope: journal::Scope, _subject: &Subject, _written: bool) -> Findings {
-    Findings::default()
+fn examine(scope: journal::Scope, subject: &Subject, counted: Option<String>, written: bool) -> Findings {
+    let now = super::clock::now().wall;
+    let mut evidence = from_journal(scope, subject).unwrap_or_else(|error| {
+        let gaps = vec![format!("the journal cannot be read: {}", super::chain(&error))];
+        Evidence { gaps, ..Evidence::default() }
+    });
+    if !written && scope == journal::Scope::System {
+        evidence.gaps.push("journald may not have written the last lines down".into());
+    }
+    let counted = counted.map(|text| Item { source: Source::Cgroup, at: now, pid: 0, text, cursor: String::new() });
+    evidence.items.extend(counted);
+    evidence.items.extend(disk::full(now));
+    Findings { clues: Vec::new(), suppressed: evidence.suppressed, gaps: evidence.gaps }
+}
+
+fn from_journal(scope: journal::Scope, subject: &Subject) -> Result<Evidence, journal::JournalError> {
+    let end = &subject.end;
+    let now = super::clock::now().wall;
+    let wanted = evidence::Wanted {
+        unit: subject.worker.unit(),
+        scope,
+        run: None,
+        invocation: subject.invocation,
+        pid: end.pid,
+        since: end.started,
+        until: if end.ended.0 > 0 { end.ended } else { now },
+    };
+    evidence::collect(&mut Journal::open(scope)?, &wanted)
 }

@@ -82,6 +82,7 @@ impl Performer {
             Action::Freeze(id, name, freezer) => self.fly(id, async move { jobs.freeze(&name, freezer).await }),
             Action::Thaw(id, name, freezer) => self.fly(id, async move { jobs.thaw(&name, freezer).await }),
             Action::LookBack(id, name, since) => self.fly(id, look_back(self.scope, name, since)),
+            Action::FindDumping(processes) => self.examiner.find_dumping(processes),
             Action::Examine(id, subject) => self.examiner.ask(id, subject),
             Action::Record(entry) => log::record(&entry, self.scope),
             Action::Watch(interest) => {
@@ -101,7 +102,7 @@ impl Performer {
         loop {
             let landed = tokio::select! {
                 Some(landed) = self.flights.join_next_with_id() => landed,
-                (id, findings) = self.examiner.next() => return Event::Examined(id, findings.into()),
+                event = self.examiner.next() => return event,
             };
             let (task, outcome) = match landed {
                 Ok((task, outcome)) => (task, outcome),
@@ -112,6 +113,11 @@ impl Performer {
                 return Event::Done(id, outcome);
             }
         }
+    }
+
+    /// What the kernel counts about workers is followed from here on.
+    pub fn examiner(&mut self) -> &mut Examiner {
+        &mut self.examiner
     }
 
     /// How many actions are under way.

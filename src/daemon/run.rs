@@ -295,7 +295,9 @@ impl Daemon {
             let view = self.engine.view(&id);
             (id, view)
         });
-        Publication { changes: changes.collect(), extras: self.fresh_extras(), replies }
+        let changes: Vec<_> = changes.collect();
+        self.performer.examiner().follow(&changes);
+        Publication { changes, extras: self.fresh_extras(), replies }
     }
 
     async fn carry_out_and_publish(

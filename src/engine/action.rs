@@ -29,6 +29,8 @@ pub enum Action {
     LookBack(ActionId, WorkerName, Wall),
     /// Asks for everything that is known about a failed run; answered with `Event::Examined`.
     Examine(IncidentId, Subject),
+    /// Asks which of these main processes is writing its core; answered with `Event::Dumping` for each that does.
+    FindDumping(Vec<(WorkerName, u32)>),
     /// Tells the journal, for people and scripts.
     Record(Entry),
     Reply(RequestId, Result<Answer, Refusal>),
@@ -132,6 +134,8 @@ entry_kinds! {
     WorkerForgotten Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a502";
     /// A run failed.
     IncidentOpened Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a503";
+    /// A worker has crashed and is writing its core.
+    WritingCore Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51b";
     /// A running worker shows signs of trouble.
     Warned Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51a";
     /// What a failed run died of; the MESSAGE_ID is that of the cause.

@@ -26,6 +26,10 @@ pub enum Event {
     Beat(WorkerName, Beat),
     /// Somebody asks for something; answered by exactly one `Action::Reply`.
     Request(RequestId, Caller, Request),
+    /// Some process of the machine began to write its core.
+    CoreDumpBegan,
+    /// The answer to `Action::FindDumping`: this main process of the worker is writing its core.
+    Dumping(WorkerName, u32),
     /// A rule recognised something about a running worker.
     Sign(WorkerName, Sign),
     /// The answer to `Action::Examine`; comes exactly once for each.

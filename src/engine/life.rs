@@ -284,6 +284,7 @@ impl Engine {
         worker.undecided = None;
         worker.warnings.clear();
         worker.condemned = false;
+        worker.dumping = false;
         worker.finished = None;
         worker.completed = false;
         if let Some(since) = worker.down_since.take() {

@@ -274,6 +274,8 @@ impl Engine {
             Event::Gone(name) => self.observe(&name, None),
             Event::Listed(interest, rows) => self.listed(&interest, rows),
             Event::Examined(id, findings) => self.examined(id, &findings),
+            Event::CoreDumpBegan => self.find_dumping(),
+            Event::Dumping(name, pid) => self.dumping(&name, pid),
             Event::Sign(name, sign) => self.sign(&name, sign),
             Event::Beat(name, beat) => self.beat(&name, &beat),
             Event::Request(id, caller, request) => {

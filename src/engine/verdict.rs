@@ -130,6 +130,28 @@ impl Engine {
         }
     }
 
+    /// Somebody writes a core: perhaps a worker, whose end systemd will see only when that is done.
+    pub(super) fn find_dumping(&mut self) {
+        let running = self.workers.values().filter(|worker| worker.is_up() && !worker.dumping);
+        let with_pid = running.filter_map(|worker| Some((worker.name.clone(), worker.facts.as_ref()?.main_pid)));
+        let processes: Vec<_> = with_pid.filter(|(_, pid)| *pid != 0).collect();
+        if !processes.is_empty() {
+            self.act(Action::FindDumping(processes));
+        }
+    }
+
+    pub(super) fn dumping(&mut self, name: &WorkerName, pid: u32) {
+        let Some(worker) = self.workers.get_mut(name).filter(|worker| worker.is_up() && !worker.dumping) else {
+            return;
+        };
+        if worker.facts.as_ref().is_some_and(|facts| facts.main_pid == pid) {
+            worker.dumping = true;
+            self.touched.insert(name.clone());
+            let text = format!("{name} crashed and is writing its core; systemd sees its end when that is done");
+            self.record(EntryKind::WritingCore, Some(name), text);
+        }
+    }
+
     /// The verdict did not come in time: systemd's own facts have to do.
     pub(super) fn verdict_is_late(&mut self, name: &WorkerName) {
         let Some(worker) = self.workers.get_mut(name) else { return };

@@ -49,6 +49,8 @@ pub(super) struct Worker {
     pub undecided: Option<Mono>,
     /// The current run has an incident of its own and must make room for the next one.
     pub condemned: bool,
+    /// The main process of the current run has crashed and is writing its core.
+    pub dumping: bool,
     /// Signs of trouble in the current run.
     pub warnings: BTreeMap<Cause, Warning>,
     /// The newest start or stop that is under way.
@@ -144,6 +146,7 @@ impl Worker {
             plan: None,
             undecided: None,
             condemned: false,
+            dumping: false,
             warnings: BTreeMap::new(),
             flight: None,
             look_back: None,
@@ -300,6 +303,9 @@ impl Worker {
             return (Phase::Paused, reason.into());
         }
         let reason = around.hold.unwrap_or_default().to_owned();
+        if self.dumping {
+            return (Phase::Failed, "crashed and is writing its core".into());
+        }
         match facts.active {
             Active::Deactivating => {
                 let reason = if facts.job != 0 || around.flight.is_some() { "stopping" } else { "ending" };

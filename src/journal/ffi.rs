@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! libsystemd's journal reader, loaded at run time, behind a type that cannot be misused. All `unsafe` of the crate is here.
+//! libsystemd's journal reader, loaded at run time, behind a type that cannot be misused. Nearly all `unsafe` of the crate is here.
 //!
 //! The declarations follow `systemd/sd-journal.h`; libsystemd.so.0 has kept them since systemd 209. Rules of sd-journal(3)
 //! that the types enforce: an object belongs to one thread ([`Handle`] is neither `Send` nor `Sync`), and the bytes that

@@ -326,6 +326,11 @@ impl Watcher {
             }
             "UnitNew" if !self.reloading => {
                 if let Ok((unit, _)) = body.deserialize::<(&str, OwnedObjectPath)>()
+                    && unit.starts_with("systemd-coredump@")
+                {
+                    return self.send(Event::CoreDumpBegan).await;
+                }
+                if let Ok((unit, _)) = body.deserialize::<(&str, OwnedObjectPath)>()
                     && let Some(name) = self.worker_named(unit)
                 {
                     self.announced.insert(name);

@@ -11,6 +11,7 @@
 //! TIME unit NAME ACTIVE/SUB [inv=a] [job=1] [result=R exit=N|signal=N|dump=N] [frozen] [load=masked] [status="…"]
 //! TIME gone NAME | listed [NAME…] | beat NAME 5/100 | systemd 252 | host-stopping | host-goes-on | nothing
 //! TIME done #N ok | failed "why" | timeout | past [inv=a result=R exit=N ended=TIME stopped ;]…
+//! TIME core-dump-began | dumping NAME PID
 //! TIME sign NAME CAUSE "LINE" [count=N]
 //! TIME examined INCIDENT [CAUSE WEIGHT "LINE"]…
 //! TIME request VERB NAME… [by=alice] [why="…"]   VERB: start stop restart pause resume hold release run adopt
@@ -246,6 +247,8 @@ impl Runner {
                 Event::Beat(worker(rest.first())?, beat)
             }
             "examined" => Event::Examined(IncidentId(number(rest.first())?), self.findings(&rest[1..])?.into()),
+            "core-dump-began" => Event::CoreDumpBegan,
+            "dumping" => Event::Dumping(worker(rest.first())?, number(rest.get(1))?),
             "sign" => {
                 let cause = rest.get(1).and_then(|word| Cause::parse(word)).ok_or("a cause")?;
                 let count = option(rest, "count").map_or(Ok(1), |text| text.parse().map_err(|_| "a count"))?;

@@ -14,9 +14,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("host", &["engine"]),
     ("gpu", &["engine"]),
     ("store", &["engine"]),
+    ("rules", &["engine"]),
     ("act", &["engine", "systemd"]),
     ("api", &["engine"]),
-    ("daemon", &["engine", "config", "systemd", "journal", "progress", "host", "gpu", "store", "act", "api", "daemon"]),
+    (
+        "daemon",
+        &[
+            "engine", "config", "systemd", "journal", "progress", "host", "gpu", "rules", "store", "act", "api",
+            "daemon",
+        ],
+    ),
     ("ctl", &["api", "config", "engine", "ctl"]),
 ];
 

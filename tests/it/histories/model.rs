@@ -201,6 +201,12 @@ impl Model {
                 let pause = self.dice.pause() * 4;
                 self.later(pause, Later::Tell(Box::new(Event::Examined(*id, findings.into()))), now);
             }
+            Action::FindDumping(processes) => {
+                for (name, pid) in processes {
+                    let told = Event::Dumping(name.clone(), *pid);
+                    self.later(Duration::ZERO, Later::Tell(Box::new(told)), now);
+                }
+            }
             Action::Record(_) | Action::Reply(..) | Action::Watch(_) => {}
         }
     }

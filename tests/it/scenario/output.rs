@@ -21,6 +21,9 @@ pub fn action_text(action: &Action) -> String {
             format!("look-back #{id} {} since {since}", short(name))
         }
         Action::Examine(id, subject) => format!("examine [{id}] {}", short(&subject.worker)),
+        Action::FindDumping(processes) => {
+            format!("find-dumping {}", processes.iter().map(|(name, _)| short(name)).collect::<Vec<_>>().join(" "))
+        }
         Action::Record(entry) => record_text(entry),
         Action::Reply(_, Ok(answer)) => format!("reply {}", answer_text(answer)),
         Action::Reply(_, Err(refusal)) => format!("refuse {}: {refusal}", refusal_name(refusal)),
