@@ -289,6 +289,9 @@ pub struct Incidents {
     /// Only open ones
     #[arg(long)]
     pub open: bool,
+    /// Count them by cause, worker and week, with how often they came again and how long the workers were down
+    #[arg(long)]
+    pub stats: bool,
 }
 
 #[derive(Args, Clone, Debug)]

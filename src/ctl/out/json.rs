@@ -22,6 +22,7 @@ pub fn complete(object: Object) -> Value {
         let value = match key.as_str() {
             "Remedies" => named(value, &["Action", "Timestamp", "Policy", "Outcome"]),
             "Policy" => named(value, &["Key", "Value", "Source"]),
+            "Warnings" => named(value, &["Cause", "Count", "First", "Last"]),
             "Holds" => named(value, &["Id", "Workers", "Who", "Why", "Until"]),
             _ => value,
         };

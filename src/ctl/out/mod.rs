@@ -7,6 +7,7 @@ pub mod incident;
 pub mod json;
 pub mod pager;
 pub mod property;
+pub mod stats;
 pub mod status;
 pub mod table;
 pub mod time;

@@ -5,7 +5,7 @@ use crate::ctl::args::Incidents;
 use crate::ctl::connect::Link;
 use crate::ctl::failure::{Failure, Outcome, exit};
 use crate::ctl::model::{Incident, Object, object_of};
-use crate::ctl::out::{incident, json};
+use crate::ctl::out::{incident, json, stats};
 use crate::ctl::session::Session;
 use crate::ctl::when::{self, Side};
 use crate::engine::cause::Cause;
@@ -35,8 +35,11 @@ pub async fn perform(session: &Session, given: &Incidents) -> Outcome {
     if given.open {
         filter.push(("open", Variant::from(true)));
     }
+    if given.stats {
+        filter.push(("limit", Variant::from(STATS_MAX)));
+    }
     // With --until the newest are not the wanted ones, so the limit must come after it.
-    if let Some(lines) = session.options.lines.filter(|_| until.is_none()) {
+    if let Some(lines) = session.options.lines.filter(|_| until.is_none() && !given.stats) {
         filter.push(("limit", Variant::from(lines)));
     }
     let mut objects = objects(&session.connect().await?, filter).await?;
@@ -45,6 +48,10 @@ pub async fn perform(session: &Session, given: &Incidents) -> Outcome {
             let opened = object.get("Opened").and_then(Value::as_u64).unwrap_or(0);
             opened < until.0.max(0).unsigned_abs()
         });
+    }
+    if given.stats {
+        let incidents: Vec<Incident> = objects.iter().map(Incident::read).collect();
+        return counted(session, &incidents);
     }
     let limit = session.options.lines.and_then(|lines| usize::try_from(lines).ok()).unwrap_or(usize::MAX);
     objects.truncate(limit);
@@ -58,6 +65,20 @@ pub async fn perform(session: &Session, given: &Incidents) -> Outcome {
     } else {
         session.print_list(&incident::list(&rows, &look))?;
     }
+    Ok(exit::OK)
+}
+
+/// Incidents that are counted at most: the newest.
+const STATS_MAX: u32 = 10_000;
+
+fn counted(session: &Session, incidents: &[Incident]) -> Outcome {
+    let look = session.look_now();
+    let rows = stats::rows(incidents, &look);
+    if let Some(form) = session.json() {
+        let array: Value = rows.iter().map(|row| json::complete(stats::object(row))).collect();
+        return session.print_json(&array, form);
+    }
+    session.print_list(&stats::text(&rows, &look))?;
     Ok(exit::OK)
 }
 
