@@ -14,6 +14,7 @@ mod idle;
 mod peers;
 mod recovery;
 mod subject;
+mod verdict;
 
 use std::env;
 
@@ -25,6 +26,7 @@ fn main() {
     }
     let rounds = number("ROUNDS", 200);
     recovery::measure(rounds);
+    verdict::measure(rounds.min(60));
     if env::var("PEERS").is_ok_and(|value| value == "1") {
         peers::measure(rounds.min(50));
     }

@@ -68,14 +68,14 @@ fn settle(machine: &Machine) {
     });
 }
 
-struct Sample {
-    at: u64,
+pub struct Sample {
+    pub at: u64,
     /// Hundredths of a second of processor time.
-    cpu: u64,
-    switches: u64,
+    pub cpu: u64,
+    pub switches: u64,
 }
 
-fn sample(process: &std::path::Path) -> Sample {
+pub fn sample(process: &std::path::Path) -> Sample {
     let stat = fs::read_to_string(process.join("stat")).expect("watcherd runs");
     let fields: Vec<&str> = stat.rsplit(')').next().expect("a command name").split_whitespace().collect();
     let ticks = |at: usize| -> u64 { fields[at].parse().expect("a number") };

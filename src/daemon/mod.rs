@@ -4,6 +4,7 @@
 mod clock;
 mod configuration;
 mod examine;
+mod live;
 mod log;
 mod options;
 mod perform;

@@ -22,7 +22,9 @@ impl Incidents {
     pub fn restore(known: Vec<IncidentView>, next: u32) -> Incidents {
         let all: BTreeMap<_, _> = known.into_iter().map(|incident| (incident.id, incident)).collect();
         let highest = all.keys().next_back().map_or(0, |id| id.0);
-        Incidents { all, next: next.max(highest.saturating_add(1)).max(1) }
+        let mut incidents = Incidents { all, next: next.max(highest.saturating_add(1)).max(1) };
+        incidents.shed();
+        incidents
     }
 
     pub fn next_id(&self) -> u32 {

@@ -291,6 +291,11 @@ impl Engine {
         self.refuse_held(name)?;
         let why = if why.is_empty() { format!("by {}", caller.name) } else { format!("by {}: {why}", caller.name) };
         self.quarantine(name, why);
+        let entries = self.step.actions.iter_mut().filter_map(|action| match action {
+            Action::Record(entry) if entry.kind == EntryKind::Quarantined => Some(entry),
+            _ => None,
+        });
+        entries.for_each(|entry| entry.caller = Some(caller.uid));
         Ok(Answer::Nothing)
     }
 

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a failure to its verdict in the journal, from a telling line to the warning, and what reading along costs.
+
+use crate::idle::{Sample, sample};
+use crate::machine::{Machine, Suite};
+use crate::{quantile, sorted};
+use serde_json::Value;
+
+const POLICY: &str = "[worker]\nunits = [\"job.service\", \"chatter.service\"]\n\
+    [restart]\nback-off = \"100ms\"\nbudget = \"10000/1h\"\nverify = \"1h\"\n";
+const JOB: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'echo loading; sleep 0.4; \
+    echo RuntimeError: CUDA error: an illegal memory access was encountered; sleep 0.6; exit 1'\n";
+/// Lines as a training prints them; none of them means anything.
+const CHATTER: &str = "[Service]\nLogRateLimitIntervalSec=0\nExecStart=/usr/bin/awk 'BEGIN { for (i = 0; i < 200000; i++) \
+    print \"epoch 3 step \" i \"/200000 loss 0.\" i \" lr 1e-4 throughput 812.4 samples/s eta 0:12:31\"; \
+    system(\"sleep infinity\") }'\n";
+const LINES: f64 = 200_000.0;
+
+pub fn measure(rounds: usize) {
+    println!("\nverdicts, {rounds} failures (ms)");
+    let machine = Machine::boot_with(
+        Suite::Bookworm,
+        &[
+            ("/etc/watcherd/workers.d/job.toml", POLICY),
+            ("/etc/systemd/system/job.service", JOB),
+            ("/etc/systemd/system/chatter.service", CHATTER),
+        ],
+    );
+    machine.ok(&["systemctl", "start", "watcherd", "job.service"]);
+    let wanted = rounds as u64 + 1;
+    machine.until_within(std::time::Duration::from_secs(rounds as u64 * 4 + 60), "the failures", || {
+        let runs: u64 = machine.property("job.service", "NRuns").parse().unwrap_or(0);
+        (runs > wanted).then_some(())
+    });
+    machine.ok(&["systemctl", "stop", "job.service"]);
+    machine.ok(&["journalctl", "--sync"]);
+    let journal = machine.ok(&["journalctl", "--output=json", "--unit=job.service"]);
+    let entries: Vec<Value> = journal.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    print_pairs("failed -> verdict in the journal", &pairs(&entries, is_failure, is_verdict));
+    print_pairs("telling line -> warning", &pairs(&entries, is_telling, is_warning));
+    chatter(&machine);
+}
+
+fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
+    entry[field].as_str().unwrap_or_default()
+}
+
+fn is_failure(entry: &Value) -> bool {
+    text(entry, "MESSAGE_ID") == "d9b373ed55a64feb8242e02dbe79a49c"
+}
+
+fn is_verdict(entry: &Value) -> bool {
+    text(entry, "MESSAGE_ID").starts_with("8e3cdb5b1ea14d4e9b7b6ac1f8b4b0")
+}
+
+fn is_telling(entry: &Value) -> bool {
+    text(entry, "_TRANSPORT") == "stdout" && text(entry, "MESSAGE").contains("CUDA error")
+}
+
+fn is_warning(entry: &Value) -> bool {
+    text(entry, "MESSAGE").contains("shows signs of") && text(entry, "SYSLOG_IDENTIFIER") == "watcherd"
+}
+
+/// Milliseconds from each first entry to the second one that follows it.
+fn pairs(entries: &[Value], first: fn(&Value) -> bool, second: fn(&Value) -> bool) -> Vec<f64> {
+    let at = |entry: &Value| text(entry, "__REALTIME_TIMESTAMP").parse::<f64>().unwrap_or(f64::NAN);
+    let mut begun = None;
+    let mut times = Vec::new();
+    for entry in entries {
+        if first(entry) {
+            begun = Some(at(entry));
+        } else if second(entry)
+            && let Some(begun) = begun.take()
+        {
+            times.push((at(entry) - begun) / 1_000.0);
+        }
+    }
+    times
+}
+
+fn print_pairs(what: &str, times: &[f64]) {
+    let times = sorted(times.to_vec());
+    println!(
+        "  {what:34} {:8.1} median, {:.1} p99 ({} times)",
+        quantile(&times, 0.5),
+        quantile(&times, 0.99),
+        times.len()
+    );
+}
+
+/// How much processor time it takes to read along with a program that prints a lot.
+fn chatter(machine: &Machine) {
+    let pid = machine.unit("watcherd", "MainPID");
+    let process = machine.root().join("proc").join(&pid);
+    let before = sample(&process);
+    machine.ok(&["systemctl", "start", "chatter.service"]);
+    machine.until_within(std::time::Duration::from_secs(120), "all lines to be written", || {
+        let tail = machine.ok(&["journalctl", "--output=cat", "--lines=1", "--unit=chatter.service", "_TRANSPORT=stdout"]);
+        tail.contains("step 199999/").then_some(())
+    });
+    let mut after = sample(&process);
+    machine.until_within(std::time::Duration::from_secs(60), "the daemon to come to rest", || {
+        let cpu = after.cpu;
+        std::thread::park_timeout(std::time::Duration::from_secs(1));
+        after = sample(&process);
+        (after.cpu == cpu).then_some(())
+    });
+    let Sample { cpu, .. } = after;
+    let seconds = (cpu - before.cpu) as f64 / 100.0;
+    println!("  reading along                      {:8.0} lines per second of processor time", LINES / seconds);
+}
