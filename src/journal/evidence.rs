@@ -26,6 +26,9 @@ pub const FIRST_LINES: usize = 100;
 /// How late others write down what happened in a run.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// How long after the begin of the next run a line of this one may still be written down.
+const OVERLAP: Duration = Duration::from_millis(250);
+
 /// How late an entry may be that itself says when it happened, or that counts what happened before it.
 const LATE: Duration = Duration::from_secs(60);
 
@@ -149,7 +152,7 @@ impl Run<'_> {
         let mut kept = Part::new(Source::Manager, 300, 128 << 10);
         let mut next = None;
         let wanted = self.wanted;
-        let seen = back(journal, self.window(SLACK), LOOKED_AT_MAX, &mut |journal, at| {
+        let seen = back(journal, self.window(LATE), LOOKED_AT_MAX, &mut |journal, at| {
             let name = match wanted.scope {
                 Scope::System => c"INVOCATION_ID",
                 Scope::User => c"USER_INVOCATION_ID",
@@ -175,8 +178,10 @@ impl Run<'_> {
     fn output(&mut self, journal: &mut Journal) -> Result<(), JournalError> {
         journal.clear_matches();
         journal.match_output(self.wanted.unit, self.wanted.scope, self.wanted.pid)?;
-        // A line that is known to be of the run counts also when the next one has begun.
-        let window = Window { since: self.begin, until: self.wanted.until + SLACK };
+        // A line that is known to be of the run counts also when the next one has begun, which may write very much.
+        let until = self.wanted.until + SLACK;
+        let until = self.next.map_or(until, |next| until.min(next + OVERLAP));
+        let window = Window { since: self.begin, until };
         let mut last = Part::new(Source::Output, LAST_LINES, 1 << 20);
         let seen = back(journal, window, LOOKED_AT_MAX, &mut |journal, at| self.line(journal, at, &mut last))?;
         let oldest = last.items.last().map(|item| (item.at, item.cursor.clone()));

@@ -11,6 +11,7 @@ use super::JournalError;
 use libloading::Library;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
@@ -68,6 +69,11 @@ api! {
     sd_journal_previous: Call;
     sd_journal_get_data: unsafe extern "C" fn(*mut SdJournal, *const c_char, *mut *const c_void, *mut usize) -> c_int;
     sd_journal_get_realtime_usec: unsafe extern "C" fn(*mut SdJournal, *mut u64) -> c_int;
+    sd_journal_get_fd: Call;
+    sd_journal_get_timeout: unsafe extern "C" fn(*mut SdJournal, *mut u64) -> c_int;
+    sd_journal_process: Call;
+    sd_journal_seek_cursor: unsafe extern "C" fn(*mut SdJournal, *const c_char) -> c_int;
+    sd_journal_test_cursor: unsafe extern "C" fn(*mut SdJournal, *const c_char) -> c_int;
     sd_journal_get_cursor: unsafe extern "C" fn(*mut SdJournal, *mut *mut c_char) -> c_int;
 }
 
@@ -170,8 +176,48 @@ impl Handle {
         self.call("read back", self.api.sd_journal_previous).map(|moved| moved > 0)
     }
 
+    /// Goes to the place that a cursor names, or near it: `next` then gives that entry or one after it.
+    pub fn seek_cursor(&mut self, cursor: &CStr) -> Result<(), JournalError> {
+        // SAFETY: the object is open and on this thread; `cursor` is a C string, which is only read during the call.
+        check("seek", unsafe { (self.api.sd_journal_seek_cursor)(self.journal.as_ptr(), cursor.as_ptr()) }).map(drop)
+    }
+
+    /// Whether the current entry is the one that a cursor names.
+    pub fn is_at(&mut self, cursor: &CStr) -> Result<bool, JournalError> {
+        // SAFETY: as in `seek_cursor`.
+        let answer = unsafe { (self.api.sd_journal_test_cursor)(self.journal.as_ptr(), cursor.as_ptr()) };
+        check("compare a place", answer).map(|same| same > 0)
+    }
+
+    /// A descriptor that becomes readable when the journal changes, from the first call on; then call `process`.
+    pub fn descriptor(&mut self) -> Result<BorrowedFd<'_>, JournalError> {
+        let fd = self.call("watch the journal", self.api.sd_journal_get_fd)?;
+        // SAFETY: the descriptor belongs to the object and stays open until that is closed, which needs it to be unborrowed.
+        Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// When `process` wants to be called even if the descriptor says nothing: microseconds of CLOCK_MONOTONIC.
+    pub fn timeout(&mut self) -> Result<Option<u64>, JournalError> {
+        let mut usec = 0;
+        // SAFETY: the object is open and on this thread; the place is valid for writing.
+        let answer = unsafe { (self.api.sd_journal_get_timeout)(self.journal.as_ptr(), &raw mut usec) };
+        check("watch the journal", answer).map(|_| (usec != u64::MAX).then_some(usec))
+    }
+
+    /// Takes note of files that have changed, come or gone; the place in the journal stays.
+    pub fn process(&mut self) -> Result<(), JournalError> {
+        self.call("watch the journal", self.api.sd_journal_process).map(drop)
+    }
+
     /// The first value of a field of the current entry, at most `cap` bytes of it; `None` if the entry has no such field.
     pub fn field(&mut self, name: &CStr, cap: usize) -> Result<Option<Vec<u8>>, JournalError> {
+        let mut value = Vec::new();
+        Ok(self.field_into(name, cap, &mut value)?.then_some(value))
+    }
+
+    /// As `field`, into a buffer that is emptied first; false if the entry has no such field.
+    pub fn field_into(&mut self, name: &CStr, cap: usize, value: &mut Vec<u8>) -> Result<bool, JournalError> {
+        value.clear();
         let mut data: *const c_void = ptr::null();
         let mut len = 0;
         // SAFETY: the object is open and on this thread; `name` is a C string; both places are valid for writing.
@@ -179,11 +225,11 @@ impl Handle {
             (self.api.sd_journal_get_data)(self.journal.as_ptr(), name.as_ptr(), &raw mut data, &raw mut len)
         };
         if answer == -nix::libc::ENOENT {
-            return Ok(None);
+            return Ok(false);
         }
         check("read a field", answer)?;
         if data.is_null() {
-            return Ok(None);
+            return Ok(false);
         }
         // The bytes are `NAME=value`.
         let skip = name.to_bytes().len() + 1;
@@ -191,7 +237,8 @@ impl Handle {
         // SAFETY: on success `data` points at no fewer than `len` readable bytes, which stay until the next call on the
         // object; none is made before they are copied.
         let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
-        Ok(Some(bytes.get(skip..).unwrap_or_default().to_vec()))
+        value.extend_from_slice(bytes.get(skip..).unwrap_or_default());
+        Ok(true)
     }
 
     /// When journald received the current entry.

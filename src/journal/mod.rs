@@ -10,6 +10,7 @@ mod cgroup;
 mod coredump;
 pub mod evidence;
 mod ffi;
+pub mod follow;
 pub mod history;
 mod host;
 mod kernel;

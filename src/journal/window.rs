@@ -27,26 +27,42 @@ type Visit<'a> = &'a mut dyn FnMut(&mut Journal, Wall) -> Result<ControlFlow<()>
 /// Shows the entries of the window, newest first, at most `most` of them.
 pub fn back(journal: &mut Journal, window: Window, most: usize, visit: Visit<'_>) -> Result<Seen, JournalError> {
     journal.seek(Wall(window.until.0.saturating_add(1)))?;
-    read(journal, Journal::previous, window, most, visit)
+    read(journal, Way::Back, window, most, visit)
 }
 
 /// Shows the entries of the window, oldest first, at most `most` of them.
 pub fn forth(journal: &mut Journal, window: Window, most: usize, visit: Visit<'_>) -> Result<Seen, JournalError> {
     journal.seek(window.since)?;
-    read(journal, Journal::next, window, most, visit)
+    read(journal, Way::Forth, window, most, visit)
 }
 
-fn read(
-    journal: &mut Journal,
-    step: fn(&mut Journal) -> Result<bool, JournalError>,
-    window: Window,
-    most: usize,
-    visit: Visit<'_>,
-) -> Result<Seen, JournalError> {
+#[derive(Clone, Copy)]
+enum Way {
+    Back,
+    Forth,
+}
+
+impl Way {
+    fn step(self, journal: &mut Journal) -> Result<bool, JournalError> {
+        match self {
+            Way::Back => journal.previous(),
+            Way::Forth => journal.next(),
+        }
+    }
+
+    /// Whether a reading that has come here is through.
+    fn is_past(self, at: Wall, window: Window) -> bool {
+        match self {
+            Way::Back => at < window.since,
+            Way::Forth => at > window.until,
+        }
+    }
+}
+
+fn read(journal: &mut Journal, way: Way, window: Window, most: usize, visit: Visit<'_>) -> Result<Seen, JournalError> {
     let mut seen = Seen::default();
-    let mut inside = false;
     while seen.entries < most {
-        match step(journal) {
+        match way.step(journal) {
             Ok(true) => seen.entries += 1,
             Ok(false) => {
                 seen.all = true;
@@ -66,15 +82,14 @@ fn read(
             }
             Err(error) => return Err(error),
         };
+        if way.is_past(at, window) {
+            seen.all = true;
+            break;
+        }
+        // With systemd 252 the first step from a time may land on an entry on the wrong side of it.
         if at < window.since || at > window.until {
-            // With systemd 252 the first step from a time may land on an entry on the wrong side of it.
-            if inside || seen.entries > 1 {
-                seen.all = true;
-                break;
-            }
             continue;
         }
-        inside = true;
         match visit(journal, at) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => break,
