@@ -10,7 +10,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 /// A crash of a thread whose id nobody has seen counts as the run's, by its name, only so shortly before the end.
-const NAME_COUNTS: Duration = Duration::from_secs(30);
+const NAME_COUNTS: Duration = Duration::from_secs(10);
+
+/// Lines that name no control group belong to the report before them only if they follow so soon: reports may be left out when
+/// there are many (the kernel's ratelimit).
+const REPORT_LASTS: Duration = Duration::from_secs(2);
 
 /// The kernel cuts names of tasks to this many bytes (TASK_COMM_LEN without the NUL).
 const TASK_NAME_MAX: usize = 15;
@@ -93,7 +97,7 @@ pub fn weigh<'a>(lines: impl Iterator<Item = (Wall, &'a str)>, known: &Known<'_>
                 let near = known.ended.since(at) <= NAME_COUNTS;
                 of_run(known.pids.contains(&thread) || (near && known.names.contains(name)))
             }
-            Some(kind) => oom.told(kind, known, &mut weighed),
+            Some(kind) => oom.told(at, kind, known, &mut weighed),
         };
         weighed.push(concern);
     }
@@ -107,60 +111,69 @@ fn of_run(is: bool) -> Concern {
 /// The report of the OOM killer that is under way. Reports do not mix: the kernel writes them under a lock.
 #[derive(Default)]
 struct Oom {
-    /// The report's first line, whose concern is not known before the victim is.
-    begin: Option<usize>,
-    verdict: Option<Concern>,
+    /// The report's lines so far, whose concern is not known before the victim is.
+    open: Vec<usize>,
+    verdict: Option<(Wall, Concern)>,
+    /// Whom the verdict is about; `None`: whoever is named next.
     victim: Option<u32>,
+    /// The run's processes that were killed.
     killed: HashSet<u32>,
 }
 
 impl Oom {
-    fn told(&mut self, kind: Kind<'_>, known: &Known<'_>, before: &mut [Concern]) -> Concern {
+    fn told(&mut self, at: Wall, kind: Kind<'_>, known: &Known<'_>, before: &mut [Concern]) -> Concern {
         match kind {
             Kind::OomBegins => {
-                *self = Oom { begin: Some(before.len()), killed: std::mem::take(&mut self.killed), ..Oom::default() };
+                self.open = vec![before.len()];
+                self.verdict = None;
+                Concern::Other
+            }
+            Kind::OomDetail if !self.open.is_empty() => {
+                self.open.push(before.len());
                 Concern::Other
             }
             Kind::OomVictim(victim) => {
-                let concern = whose(&victim, known);
                 self.victim = victim.pid;
-                self.decide(concern, before)
+                self.decide(at, whose(&victim, known), before)
             }
             Kind::OomGroup(path) if known.cgroup.contains(path) => {
                 // The lines that follow name the others of the group.
                 self.victim = None;
-                self.decide(Concern::Run, before)
+                self.decide(at, Concern::Run, before)
             }
             Kind::OomKilled { pid, limit } => {
-                let concern = self.whose_process(pid, limit, known);
+                let concern = self.whose_process(at, pid, limit, known);
                 if concern == Concern::Run {
                     self.killed.insert(pid);
                 }
-                match self.verdict {
-                    None => self.decide(concern, before),
-                    Some(_) => concern,
+                if !self.open.is_empty() {
+                    self.victim = Some(pid);
+                    self.decide(at, concern, before);
                 }
+                concern
             }
             Kind::OomReaped(pid) => of_run(self.killed.contains(&pid) || known.pids.contains(&pid)),
-            _ => self.verdict.unwrap_or(Concern::Other),
+            _ => Concern::Other,
         }
     }
 
     /// Now that it is known whom the report concerns, so do its first lines.
-    fn decide(&mut self, concern: Concern, before: &mut [Concern]) -> Concern {
-        self.verdict = Some(concern);
-        if let Some(begin) = self.begin.take() {
-            before[begin..].iter_mut().filter(|other| **other == Concern::Other).for_each(|line| *line = concern);
+    fn decide(&mut self, at: Wall, concern: Concern, before: &mut [Concern]) -> Concern {
+        self.verdict = Some((at, concern));
+        for line in self.open.drain(..) {
+            before[line] = concern;
         }
         concern
     }
 
-    fn whose_process(&self, pid: u32, limit: bool, known: &Known<'_>) -> Concern {
+    fn whose_process(&self, at: Wall, pid: u32, limit: bool, known: &Known<'_>) -> Concern {
         if known.pids.contains(&pid) {
             return Concern::Run;
         }
         match self.verdict {
-            Some(verdict) if self.victim.is_none_or(|victim| victim == pid) => verdict,
+            Some((said, verdict)) if at.since(said) <= REPORT_LASTS && self.victim.is_none_or(|named| named == pid) => {
+                verdict
+            }
             // A host without memory concerns everybody, whoever is killed for it.
             _ if !limit => Concern::Host,
             _ => Concern::Other,

@@ -56,7 +56,7 @@ pub fn known_runs(
     runs
 }
 
-/// Reads it from the first line that the run wrote: the service manager's own lines carry it since systemd 253 or later only.
+/// Reads it from the first line that the run wrote: the service manager's own lines carry it with systemd 257, not with 252.
 fn name(
     journal: &mut Journal,
     unit: &str,

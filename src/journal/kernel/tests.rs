@@ -42,7 +42,7 @@ fn concerns(report: &[String]) -> Vec<Concern> {
 
 #[test]
 fn a_kill_in_the_units_control_group_is_the_runs_with_its_whole_report() {
-    let ours = [Run, Run, Run, Run, Run, Run];
+    let ours = [Run, Other, Run, Run, Run, Run];
     assert_eq!(concerns(&report("/system.slice/a.service", "/system.slice/a.service", 999)), ours);
     assert_eq!(concerns(&report("/system.slice/a.service", "/system.slice/a.service/child", 999)), ours);
     assert_eq!(concerns(&report("/system.slice", "/system.slice/a.service", 999)), ours);
@@ -61,7 +61,7 @@ fn a_kill_in_another_units_control_group_is_nobodys() {
         report("/system.slice/a.service", "/system.slice/a.service", 999),
         report("/system.slice/b.service", "/system.slice/b.service", 998),
     ];
-    assert_eq!(concerns(&two.concat()), [[Run; 6], [Other; 6]].concat());
+    assert_eq!(concerns(&two.concat()), [[Run, Other, Run, Run, Run, Run], [Other; 6]].concat());
 }
 
 #[test]
@@ -100,6 +100,18 @@ fn a_whole_group_is_killed_and_old_kernels_say_it_otherwise() {
         "Killed process 8 (y) total-vm:1kB, anon-rss:1kB",
     ];
     assert_eq!(weighed(&old), [Run; 3]);
+}
+
+#[test]
+fn what_stands_between_or_long_after_a_report_is_not_part_of_it() {
+    let mut lines = report("/system.slice/a.service", "/system.slice/a.service", 999);
+    lines.insert(1, "nginx[77]: segfault at 0 ip 00007f sp 00007ffc error 4 in nginx[55+1]".to_owned());
+    // The line with the processor and the registers is no candidate.
+    assert_eq!(concerns(&lines), [Run, Other, Other, Run, Run, Run, Run]);
+    let group = "Tasks in /system.slice/a.service are going to be killed due to memory.oom.group set";
+    let killed = "Memory cgroup out of memory: Killed process 8 (y) total-vm:1kB";
+    let (soon, late) = (Wall(1_000_000), Wall(9_000_000));
+    assert_eq!(weighed_at(&[(soon, group), (soon, killed), (late, killed)]), [Run, Run, Other]);
 }
 
 #[test]
