@@ -29,7 +29,7 @@ install_unit = sed 's|/usr/bin/|$(bindir)/|g'
 help:
 	@echo 'make build      builds watcherd and watcherctl into target/release'
 	@echo 'make run        shows the main job: a worker crashes, is explained, and runs again (about a minute)'
-	@echo 'make test       runs every test, on real systemd in containers (as root)'
+	@echo 'make test       runs every test, on real systemd in containers and in a virtual machine (as root)'
 	@echo 'make bench      measures: crash to running again, the cost of idle workers, list and monitor (as root)'
 	@echo '                PEERS=1 runs monit, supervisord and runit beside it'
 	@echo 'make install    DESTDIR= PREFIX=/usr; afterwards: systemctl enable --now watcherd'
@@ -44,9 +44,10 @@ run:
 	@packaging/demo
 
 test:
-	@packaging/prerequisites build machine test
+	@packaging/prerequisites build machine vm test
 	@tests/system/make-root bookworm >/dev/null
 	@tests/system/make-root trixie >/dev/null
+	@tests/system/make-vm bookworm >/dev/null
 	$(cargo) test --locked
 
 bench:

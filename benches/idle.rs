@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What idle workers cost.
 
-use crate::machine::{Machine, Suite, wait};
+use crate::machine::guest::wait;
+use crate::machine::{Machine, Suite};
 use crate::subject::now;
 use std::fs;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A worker that notes when it runs, and the killing of it. All times are of CLOCK_MONOTONIC, which containers share.
 
-use crate::machine::wait;
+use crate::machine::guest::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;

@@ -6,15 +6,21 @@
 //! `make install`. tests/system/machine keeps a machine for as long as this process holds its standard input, so that
 //! nothing is left of it after a panic or a SIGKILL either.
 
+#[path = "machine/guest.rs"]
+pub mod guest;
+
+pub use guest::{Guest, worker_path};
+
 use nix::unistd::{Pid, geteuid};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A Debian release and with it a systemd release.
@@ -31,7 +37,7 @@ pub const SUITES: [Suite; 2] = [Suite::Bookworm, Suite::Trixie];
 /// Machines that run at once; each one keeps a core busy while it boots.
 const AT_ONCE: u32 = 3;
 /// Long enough for a machine that is busy with other things.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running machine.
 pub struct Machine {
@@ -131,103 +137,6 @@ impl Machine {
         });
     }
 
-    /// Runs a command inside the machine.
-    pub fn run(&self, argv: &[&str]) -> Output {
-        self.command(argv).output().expect("tests/system/inside can be run")
-    }
-
-    /// Runs a command that must succeed; returns what it printed.
-    #[track_caller]
-    pub fn ok(&self, argv: &[&str]) -> String {
-        let output = self.run(argv);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            panic!("{argv:?} failed with {}:\n{text}{errors}\n{}", output.status, self.story());
-        }
-        text
-    }
-
-    /// What watcherd has logged, for messages about a failed test.
-    pub fn story(&self) -> String {
-        let output = self.run(&["journalctl", "-b", "-n", "60", "--no-pager", "-o", "short-monotonic"]);
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Waits until `condition` holds.
-    #[track_caller]
-    pub fn until<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
-        match wait(DEADLINE, condition) {
-            Some(value) => value,
-            None => panic!("waited in vain for {what}\n{}", self.story()),
-        }
-    }
-
-    /// Waits until a property of a worker has this value.
-    #[track_caller]
-    pub fn until_property(&self, worker: &str, property: &str, value: &str) {
-        let mut last = String::new();
-        let found = wait(DEADLINE, || {
-            last = self.property(worker, property);
-            (last == value).then_some(())
-        });
-        assert!(found.is_some(), "waited in vain for {worker} {property}={value}, it is {last}\n{}", self.story());
-    }
-
-    /// A property of a worker, as busctl prints it without quotes; empty if there is no such worker.
-    pub fn property(&self, worker: &str, property: &str) -> String {
-        let path = worker_path(worker);
-        let argv = ["busctl", "get-property", "org.watcherd1", &path, "org.watcherd1.Worker", property];
-        let output = self.run(&argv);
-        let text = String::from_utf8_lossy(&output.stdout);
-        let value = text.trim().split_once(' ').map_or("", |(_, value)| value);
-        value.trim_matches('"').to_owned()
-    }
-
-    /// Calls a method of the manager; returns what busctl prints.
-    pub fn call(&self, method: &str, arguments: &[&str]) -> Result<String, String> {
-        let mut argv = vec!["busctl", "call", "org.watcherd1", "/org/watcherd1", "org.watcherd1.Manager", method];
-        // Arguments may begin with a dash.
-        argv.insert(2, "--");
-        argv.extend(arguments);
-        let output = self.run(&argv);
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-            false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        }
-    }
-
-    /// The incidents of a worker, newest first.
-    pub fn incidents(&self, worker: &str) -> Vec<serde_json::Value> {
-        let filter = ["a{sv}", "1", "worker", "s", worker];
-        let mut argv = vec!["busctl", "--json=short", "call", "org.watcherd1", "/org/watcherd1"];
-        argv.extend(["org.watcherd1.Manager", "ListIncidents"]);
-        argv.extend(filter);
-        let text = self.ok(&argv);
-        let reply: serde_json::Value = serde_json::from_str(&text).expect("busctl prints JSON");
-        reply["data"][0].as_array().cloned().unwrap_or_default()
-    }
-
-    /// A property of a unit as `systemctl show` prints it.
-    pub fn unit(&self, unit: &str, property: &str) -> String {
-        self.ok(&["systemctl", "show", unit, "-p", property, "--value"]).trim().to_owned()
-    }
-
-    /// Writes a file inside the machine.
-    pub fn write(&self, path: &str, text: &str) {
-        write_below(&self.root(), path, text);
-    }
-
-    pub fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.root().join(path.trim_start_matches('/'))).unwrap_or_default()
-    }
-
-    /// Writes a unit file and makes systemd read it.
-    pub fn write_unit(&self, name: &str, text: &str) {
-        self.write(&format!("/etc/systemd/system/{name}"), text);
-        self.ok(&["systemctl", "daemon-reload"]);
-    }
-
     /// The machine's root, seen from outside.
     pub fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.leader))
@@ -239,6 +148,32 @@ impl Machine {
     }
 }
 
+impl Guest for Machine {
+    fn run(&self, argv: &[&str]) -> Output {
+        self.command(argv).output().expect("tests/system/inside can be run")
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        write_below(&self.root(), path, text);
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path.trim_start_matches('/'))).unwrap_or_default()
+    }
+
+    fn patience(&self) -> Duration {
+        DEADLINE
+    }
+}
+
+impl Deref for Machine {
+    type Target = dyn Guest;
+
+    fn deref(&self) -> &(dyn Guest + 'static) {
+        self
+    }
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         // The keeper ends when its input does; if it cannot be waited for there is nobody left to tell.
@@ -247,36 +182,10 @@ impl Drop for Machine {
     }
 }
 
-/// The object path of a worker.
-pub fn worker_path(worker: &str) -> String {
-    let escaped: String = worker
-        .bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
-            other => format!("_{other:02x}"),
-        })
-        .collect();
-    format!("/org/watcherd1/worker/{escaped}")
-}
-
 fn write_below(root: &Path, path: &str, text: &str) {
     let path = root.join(path.trim_start_matches('/'));
     fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
     fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-}
-
-/// Waits for a condition, looking every few milliseconds.
-pub fn wait<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + deadline;
-    loop {
-        if let Some(value) = condition() {
-            return Some(value);
-        }
-        if Instant::now() >= end {
-            return None;
-        }
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
 }
 
 /// The root file system of a suite; made if it is missing.
@@ -318,7 +227,8 @@ pub fn installed() -> &'static Path {
     })
 }
 
-fn source() -> &'static Path {
+/// The root of the project.
+pub fn source() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 

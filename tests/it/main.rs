@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one integration binary: scenarios and histories of the engine, the tidiness of the tree, what `make install`
-//! installs, and watcherd on a real systemd.
+//! installs, and watcherd on a real systemd, in containers and in a virtual machine.
 
 mod histories;
 mod installed;
@@ -8,3 +8,4 @@ mod machine;
 mod scenario;
 mod system;
 mod tidy;
+mod vm;
