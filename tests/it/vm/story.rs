@@ -37,7 +37,7 @@ impl Story {
         let text = vm.ok(&["journalctl", "-n", "0", "--show-cursor", "-q"]);
         let cursor = text.trim().trim_start_matches("-- cursor: ").to_owned();
         let unit = format!("{name}.service");
-        vm.write_unit(&unit, &format!("[Service]\n{service}\n"));
+        vm.write(&format!("/etc/systemd/system/{unit}"), &format!("[Service]\n{service}\n"));
         // Some cannot be started, on purpose.
         vm.run(&["systemctl", "start", &unit]);
         Story { vm, name: name.to_owned(), unit, cursor }
@@ -48,9 +48,9 @@ impl Story {
     pub fn ends(&self, cause: &str, facts: &[&str]) {
         self.until("the first incident", || (!self.incidents(&self.unit).is_empty()).then_some(()));
         self.until("the end", || (self.unit(&self.unit, "ActiveState") == "failed").then_some(()));
+        let known = self.ok(&["systemctl", "show", &self.unit]);
         for fact in facts {
-            let (property, value) = fact.split_once('=').expect("PROPERTY=VALUE");
-            assert_eq!(self.unit(&self.unit, property), value, "{}: {property}\n{}", self.name, self.story());
+            assert!(known.lines().any(|line| line == *fact), "{}: not {fact}\n{}", self.name, self.story());
         }
         let incidents = self.incidents(&self.unit);
         assert_eq!(incidents.len(), 1, "{incidents:?}");
@@ -74,7 +74,8 @@ impl Story {
     pub fn entries(&self) -> Vec<Value> {
         let matches = ["UNIT=", "_SYSTEMD_UNIT=", "COREDUMP_UNIT=", "OBJECT_SYSTEMD_UNIT="];
         let matches: Vec<_> = matches.iter().map(|field| format!("{field}{}", self.unit)).collect();
-        let (after, fields) = (format!("--after-cursor={}", self.cursor), format!("--output-fields={FIELDS}"));
+        // Not --after-cursor=: journalctl 252 leaves out one entry too many if the one at the cursor does not match.
+        let (after, fields) = (format!("--cursor={}", self.cursor), format!("--output-fields={FIELDS}"));
         let mut argv = vec!["journalctl", "-q", "-o", "json", "--all", &after, &fields, "_TRANSPORT=kernel"];
         for one in &matches {
             argv.extend(["+", one]);
