@@ -95,7 +95,8 @@ fn chatter(machine: &Machine) {
     let before = sample(&process);
     machine.ok(&["systemctl", "start", "chatter.service"]);
     machine.until_within(std::time::Duration::from_secs(120), "all lines to be written", || {
-        let tail = machine.ok(&["journalctl", "--output=cat", "--lines=1", "--unit=chatter.service", "_TRANSPORT=stdout"]);
+        let tail =
+            machine.ok(&["journalctl", "--output=cat", "--lines=1", "--unit=chatter.service", "_TRANSPORT=stdout"]);
         tail.contains("step 199999/").then_some(())
     });
     let mut after = sample(&process);

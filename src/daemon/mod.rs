@@ -15,6 +15,7 @@ mod signals;
 mod status;
 
 use clap::Parser;
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use options::Options;
 use std::error::Error;
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ impl Stop {
 pub fn main() -> ExitCode {
     let options = Options::parse();
     let logger = log::start(options.log_level);
+    stay_in_memory();
     let console = logger.target == "console";
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
     let ended = match runtime {
@@ -81,6 +83,16 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(stop.status())
         }
+    }
+}
+
+/// Keeps the pages of our programs in memory once they were used. When memory runs out, the kernel drops the code of
+/// all programs first and reads it again from disk; a supervisor that waits for its own code then sees nothing. Without
+/// the right to do so nothing else changes. Later mappings are not locked, because those of the journal are large.
+fn stay_in_memory() {
+    let used_pages_only = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+    if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | used_pages_only) {
+        tracing::debug!(error = %error, "our pages cannot be kept in memory");
     }
 }
 
