@@ -46,6 +46,7 @@ pub mod engine;
 
 pub mod config;
 pub mod journal;
+pub mod rules;
 pub mod store;
 pub mod systemd;
 

@@ -7,7 +7,8 @@ use std::process::Command;
 /// What the modules of a directory may use of each other; `lib.rs` and `bin` are one call each and not listed.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("engine", &[]),
-    ("config", &["engine"]),
+    ("rules", &["engine"]),
+    ("config", &["engine", "rules"]),
     ("systemd", &["engine"]),
     ("journal", &["engine"]),
     ("progress", &["engine"]),
@@ -16,8 +17,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["engine"]),
     ("act", &["engine", "systemd"]),
     ("api", &["engine"]),
-    ("daemon", &["engine", "config", "systemd", "journal", "progress", "host", "gpu", "store", "act", "api", "daemon"]),
-    ("ctl", &["api", "config", "engine", "ctl"]),
+    ("daemon", &["engine", "config", "systemd", "journal", "progress", "host", "gpu", "store", "act", "api", "rules", "daemon"]),
+    ("ctl", &["api", "config", "engine", "rules", "ctl"]),
 ];
 
 #[test]
