@@ -10,7 +10,7 @@ pub const SHORTEST: usize = 3;
 /// Literals are cut to this length; more would find no fewer lines.
 const LONGEST: usize = 24;
 /// The most literals for one pattern.
-const MOST: usize = 64;
+const MOST: usize = 256;
 
 /// The literals of a pattern, in lower case; `None` if it can match without a text of [`SHORTEST`] bytes.
 pub fn needles(pattern: &Hir) -> Option<Vec<Vec<u8>>> {

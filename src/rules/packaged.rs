@@ -21,6 +21,5 @@ files! {
     "process.toml"
     "program.toml"
     "settings.toml"
-    "storage.toml"
     "systemd.toml"
 }
