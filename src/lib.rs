@@ -47,6 +47,7 @@ pub mod engine;
 pub mod config;
 pub mod host;
 pub mod journal;
+pub mod rules;
 pub mod store;
 pub mod systemd;
 

@@ -21,8 +21,10 @@ pub const FILES_MAX: usize = 4096;
 pub const SETTINGS_FILE: &str = "watcherd.toml";
 /// The directory of policy files, below each directory of the search path.
 pub const WORKERS_DIR: &str = "workers.d";
+/// The directory of rule files, below each directory of the search path.
+pub const RULES_DIR: &str = "rules.d";
 /// Directories that other versions read.
-pub const UNSUPPORTED_DIRS: &[&str] = &["pools.d", "limits.d", "rules.d"];
+pub const UNSUPPORTED_DIRS: &[&str] = &["pools.d", "limits.d"];
 
 /// Whose configuration is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,7 @@ pub(super) fn user_path(root: &Path, config_home: Option<OsString>, home: Option
 /// One file that counts, or that hides another one of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// `watcherd.toml` or `workers.d/NAME`.
+    /// `watcherd.toml`, `workers.d/NAME` or `rules.d/NAME`.
     pub name: String,
     pub path: PathBuf,
     /// A symlink to /dev/null: the name stands for nothing.
@@ -74,6 +76,8 @@ pub struct Listing {
     pub settings: Option<Found>,
     /// Sorted by file name; of equal names only the one that counts.
     pub workers: Vec<Found>,
+    /// As the workers.
+    pub rules: Vec<Found>,
     /// Directories that could not be listed; what was in them is unknown.
     pub unread: Vec<PathBuf>,
     pub complaints: Vec<Complaint>,
@@ -82,7 +86,7 @@ pub struct Listing {
 /// Lists the files that count. A directory that does not exist holds nothing.
 pub fn list(dirs: &[PathBuf]) -> Listing {
     let mut listing = Listing::default();
-    let mut workers: BTreeMap<OsString, Found> = BTreeMap::new();
+    let (mut workers, mut rules) = (BTreeMap::new(), BTreeMap::new());
     for dir in dirs {
         let path = dir.join(SETTINGS_FILE);
         // A file that cannot be looked at is found, so that reading it says why.
@@ -90,10 +94,12 @@ pub fn list(dirs: &[PathBuf]) -> Listing {
         if listing.settings.is_none() && !absent {
             listing.settings = Some(found(SETTINGS_FILE.into(), path));
         }
-        for file_name in names_in(&dir.join(WORKERS_DIR), &mut listing) {
-            let path = dir.join(WORKERS_DIR).join(&file_name);
-            let name = format!("{WORKERS_DIR}/{}", shown(Path::new(&file_name)));
-            workers.entry(file_name).or_insert_with(|| found(name, path));
+        for (below, files) in [(WORKERS_DIR, &mut workers), (RULES_DIR, &mut rules)] {
+            for file_name in names_in(&dir.join(below), &mut listing) {
+                let path = dir.join(below).join(&file_name);
+                let name = format!("{below}/{}", shown(Path::new(&file_name)));
+                files.entry(file_name).or_insert_with(|| found(name, path));
+            }
         }
         for unsupported in UNSUPPORTED_DIRS {
             let path = dir.join(unsupported);
@@ -104,6 +110,7 @@ pub fn list(dirs: &[PathBuf]) -> Listing {
         }
     }
     listing.workers = workers.into_values().collect();
+    listing.rules = rules.into_values().collect();
     listing
 }
 

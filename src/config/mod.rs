@@ -22,8 +22,9 @@ pub use complaint::{Complaint, Severity};
 pub use dirs::{Mode, search_path};
 
 use crate::engine::policy::{Layer, Policies, Settings};
+use crate::rules::{Examples, Fault, PACKAGED, Rule, RuleFile, Rules};
 use check::SettingsLine;
-use dirs::{Found, SETTINGS_FILE, UNSUPPORTED_DIRS, WORKERS_DIR, shown};
+use dirs::{Found, RULES_DIR, SETTINGS_FILE, UNSUPPORTED_DIRS, WORKERS_DIR, shown};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ pub struct Loaded {
 /// A file that counts, and what became of it.
 #[derive(Clone, Debug)]
 pub struct FileState {
-    /// `watcherd.toml` or `workers.d/NAME`, the same for each directory of the search path.
+    /// `watcherd.toml`, `workers.d/NAME` or `rules.d/NAME`, the same for each directory of the search path.
     pub name: String,
     pub path: PathBuf,
     pub status: FileStatus,
@@ -66,9 +67,25 @@ enum Content {
     Nothing,
     Layer(Arc<Layer>),
     Settings(Settings, Vec<SettingsLine>),
+    Rules(Arc<Vec<Rule>>),
 }
 
 impl Loaded {
+    /// The rules in force: those of the package, less files that the admin masks or replaces, and those of the admin.
+    pub fn rules(&self) -> Arc<Rules> {
+        let own = |name: &str| self.files.iter().any(|file| file.name.strip_prefix("rules.d/") == Some(name));
+        let mut rules = Vec::new();
+        for (name, text) in PACKAGED.iter().filter(|(name, _)| !own(name)) {
+            rules.extend(RuleFile::parse(name, text, Examples::Skip).rules);
+        }
+        for file in &self.files {
+            if let Content::Rules(own) = &file.content {
+                rules.extend(own.iter().cloned());
+            }
+        }
+        Rules::new(rules)
+    }
+
     /// The complaints because of which a file is refused: the daemon is degraded while there are any.
     pub fn errors(&self) -> impl Iterator<Item = &Complaint> {
         self.complaints.iter().filter(|complaint| complaint.is_error())
@@ -107,6 +124,12 @@ impl Content {
                 }
                 return text;
             }
+            Content::Rules(rules) => {
+                return rules
+                    .iter()
+                    .map(|rule| format!("rule {} = {}  # {}\n", rule.name, rule.cause, rule.from))
+                    .collect();
+            }
             Content::Settings(settings, set) => {
                 let values: HashMap<_, _> = show::settings_values(settings).into_iter().collect();
                 lines.extend(set.iter().map(|(key, from)| (*key, values.get(key).cloned().unwrap_or_default(), from)));
@@ -114,6 +137,11 @@ impl Content {
         }
         joined(&lines)
     }
+}
+
+fn about_rule(path: &Path, fault: Fault) -> Complaint {
+    let severity = if fault.mild { Severity::Warning } else { Severity::Error };
+    Complaint { severity, file: shown(path), line: fault.line, column: fault.column, key: fault.key, text: fault.text }
 }
 
 fn joined(lines: &[(&str, String, &crate::engine::policy::Source)]) -> String {
@@ -142,7 +170,9 @@ pub fn check_paths(paths: &[PathBuf], mode: Mode, root: &Path) -> Vec<Complaint>
         if !path.is_dir() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             loaded.add(Found { name, path: path.clone(), masked: false }, None);
-        } else if path.join(WORKERS_DIR).exists() || path.join(SETTINGS_FILE).exists() {
+        } else if [WORKERS_DIR, RULES_DIR].iter().any(|below| path.join(below).exists())
+            || path.join(SETTINGS_FILE).exists()
+        {
             loaded.add_listing(dirs::list(std::slice::from_ref(path)), None);
         } else {
             loaded.add_listing(dirs::list_one(path), None);
@@ -157,7 +187,7 @@ pub fn check_paths(paths: &[PathBuf], mode: Mode, root: &Path) -> Vec<Complaint>
 pub fn cat(mode: Mode, root: &Path) -> (String, Vec<Complaint>) {
     let listing = dirs::list(&search_path(mode, root));
     let (mut all, mut complaints) = (String::new(), listing.complaints);
-    for file in listing.settings.iter().chain(&listing.workers) {
+    for file in listing.settings.iter().chain(&listing.rules).chain(&listing.workers) {
         let gap = if all.is_empty() { "" } else { "\n" };
         if file.masked {
             let _ = writeln!(all, "{gap}# {} (masked)", shown(&file.path));
@@ -189,7 +219,7 @@ fn load_dirs(search: &[PathBuf], previous: Option<&Loaded>) -> Loaded {
 impl Loaded {
     fn add_listing(&mut self, listing: dirs::Listing, previous: Option<&Loaded>) {
         self.complaints.extend(listing.complaints);
-        let mut found: Vec<Found> = listing.settings.into_iter().chain(listing.workers).collect();
+        let mut found: Vec<Found> = listing.settings.into_iter().chain(listing.workers).chain(listing.rules).collect();
         // What was in a directory that cannot be listed now is still there as far as anybody knows.
         for file in previous.iter().flat_map(|previous| &previous.files) {
             let hidden = file.path.parent().is_some_and(|dir| listing.unread.iter().any(|unread| unread == dir));
@@ -197,8 +227,7 @@ impl Loaded {
                 found.push(Found { name: file.name.clone(), path: file.path.clone(), masked: false });
             }
         }
-        // The settings come first because "wa" sorts before "wo".
-        found.sort_by(|one, other| one.name.cmp(&other.name));
+        found.sort_by_key(|file| (file.name != SETTINGS_FILE, file.name.clone()));
         for file in found {
             self.add(file, previous);
         }
@@ -218,7 +247,7 @@ impl Loaded {
             (status, content) = (FileStatus::Kept, before.clone());
         }
         match &content {
-            Content::Nothing => {}
+            Content::Nothing | Content::Rules(_) => {}
             Content::Layer(layer) => self.policies.layers.push(layer.clone()),
             Content::Settings(settings, _) => self.policies.settings = settings.clone(),
         }
@@ -247,12 +276,19 @@ impl Loaded {
             let checked = check::settings_file(path, &read.text);
             let content = checked.content.map(|(settings, lines)| Content::Settings(settings, lines));
             (checked.refused, checked.complaints, content)
+        } else if parent.is_some_and(|parent| parent == RULES_DIR) {
+            let file = RuleFile::parse(&shown(path), &read.text, Examples::Prove);
+            let complaints: Vec<Complaint> = file.faults.into_iter().map(|fault| about_rule(path, fault)).collect();
+            (complaints.iter().any(Complaint::is_error), complaints, Some(Content::Rules(Arc::new(file.rules))))
         } else {
             let checked = check::worker_file(path, &read.text);
             (checked.refused, checked.complaints, checked.content.map(|layer| Content::Layer(layer.into())))
         };
         self.complaints.extend(complaints);
-        (if refused { FileStatus::Refused } else { FileStatus::Good }, content.unwrap_or(Content::Nothing))
+        (
+            if refused { FileStatus::Refused } else { FileStatus::Good },
+            content.filter(|_| !refused).unwrap_or(Content::Nothing),
+        )
     }
 
     /// What was in force of the file of this name, wherever on the search path it was.

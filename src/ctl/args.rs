@@ -126,6 +126,8 @@ pub enum Verb {
     Logs(Logs),
     /// Print every change as it happens, one line each
     Monitor(Patterns),
+    /// Say why something ended by its log alone; works without watcherd
+    Diagnose(Diagnose),
     /// Check configuration files; exit status 78 if there are errors
     Check(Check),
     /// Show the configuration
@@ -318,6 +320,32 @@ pub struct Logs {
     /// Only lines from then on
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct Diagnose {
+    /// The log; "-" or nothing is the standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// systemd's result, such as exit-code, signal or oom-kill
+    #[arg(long, value_name = "RESULT")]
+    pub result: Option<String>,
+    /// The exit status of the main process
+    #[arg(long, value_name = "N", conflicts_with = "signal")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended the main process, by name or number
+    #[arg(long, value_name = "SIGNAL")]
+    pub signal: Option<String>,
+    /// Kernel lines of the same time
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub kernel: Option<PathBuf>,
+    /// Read only so many lines from the end of the log
+    #[arg(long, value_name = "N")]
+    pub last_n_lines: Option<u32>,
+    /// Judge cases, one JSON object a line, and print one verdict a line; "-" is the standard input
+    #[arg(long, value_name = "CASES", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["file", "result", "exit_code", "signal", "kernel", "last_n_lines"])]
+    pub batch: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -6,10 +6,12 @@
 
 mod agent;
 pub mod args;
+mod cases;
 mod connect;
 mod events;
 mod failure;
 mod journal;
+mod log;
 mod model;
 mod names;
 mod out;

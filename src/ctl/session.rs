@@ -140,6 +140,27 @@ impl Session {
         }
     }
 
+    /// Shows on a terminal how far a long input was read; returns the percentage that is shown.
+    pub fn progress(&self, done: u64, size: u64, shown: u64) -> u64 {
+        const LONG: u64 = 32 << 20;
+        if !self.terminal || self.options.quiet || size < LONG {
+            return shown;
+        }
+        let percent = (u128::from(done) * 100 / u128::from(size.max(1))).min(100);
+        let percent = u64::try_from(percent).unwrap_or(100);
+        if percent > shown {
+            let _ = write!(self.err.borrow_mut(), "\rread {percent}%");
+        }
+        percent
+    }
+
+    /// Takes the line of [`Session::progress`] away again.
+    pub fn progress_ends(&self, shown: u64) {
+        if shown > 0 {
+            let _ = write!(self.err.borrow_mut(), "\r         \r");
+        }
+    }
+
     fn say(&self, text: &str) {
         // There is nobody left to tell it to.
         let _ = writeln!(self.err.borrow_mut(), "{text}");

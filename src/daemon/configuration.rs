@@ -7,7 +7,9 @@ use crate::config::{self, Complaint, Loaded, Mode, Severity};
 use crate::engine::policy::{Layer, Policies};
 use crate::engine::time::Wall;
 use crate::engine::{Change, Engine};
+use crate::rules::Rules;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub struct Configuration {
     mode: Mode,
@@ -29,6 +31,10 @@ impl Configuration {
 
     pub fn policies(&self) -> Policies {
         self.loaded.policies.clone()
+    }
+
+    pub fn rules(&self) -> Arc<Rules> {
+        self.loaded.rules()
     }
 
     pub fn complaints(&self) -> &[Complaint] {

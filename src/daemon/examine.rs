@@ -13,8 +13,10 @@ use crate::engine::view::View;
 use crate::host::counters::{Counters, Rise};
 use crate::host::{disk, dump};
 use crate::journal::{self, Journal, evidence};
+use crate::rules::Rules;
 use std::collections::VecDeque;
 use std::sync::mpsc as sync;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -24,6 +26,24 @@ const WAITING_MAX: usize = 1_000;
 const BATCH: usize = 64;
 /// journald must have written everything down by then.
 const SYNCHRONIZE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The rules in force; a reload puts others in their place.
+#[derive(Clone, Debug)]
+pub struct SharedRules(Arc<Mutex<Arc<Rules>>>);
+
+impl SharedRules {
+    pub fn new(rules: Arc<Rules>) -> SharedRules {
+        SharedRules(Arc::new(Mutex::new(rules)))
+    }
+
+    pub fn current(&self) -> Arc<Rules> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn replace(&self, rules: Arc<Rules>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+}
 
 /// A failed run, and what its control group counted.
 type Request = (IncidentId, Subject, Option<String>);
@@ -38,10 +58,11 @@ pub struct Examiner {
 }
 
 impl Examiner {
-    pub fn start(scope: Scope) -> std::io::Result<Examiner> {
+    pub fn start(scope: Scope, rules: SharedRules) -> std::io::Result<Examiner> {
         let (requests, waiting) = sync::sync_channel(WAITING_MAX);
         let (found, answers) = mpsc::channel(WAITING_MAX);
-        std::thread::Builder::new().name("examiner".into()).spawn(move || examine_all(scope, &waiting, &found))?;
+        let body = move || examine_all(scope, &rules, &waiting, &found);
+        std::thread::Builder::new().name("examiner".into()).spawn(body)?;
         // Without inotify instances left, everything else works on.
         let counters =
             Counters::new().inspect_err(|error| tracing::warn!("control groups cannot be followed: {error}"));
@@ -108,14 +129,20 @@ fn sign(rise: Rise) -> Event {
 }
 
 /// Answers until the other side is gone.
-fn examine_all(scope: Scope, waiting: &sync::Receiver<Request>, found: &mpsc::Sender<(IncidentId, Findings)>) {
+fn examine_all(
+    scope: Scope,
+    rules: &SharedRules,
+    waiting: &sync::Receiver<Request>,
+    found: &mpsc::Sender<(IncidentId, Findings)>,
+) {
     let scope = scope.of_journal();
     while let Ok(first) = waiting.recv() {
         let batch: Vec<_> = std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1)).collect();
         // Without the right to ask journald for this, the last lines may be missing.
         let written = journal::synchronize(SYNCHRONIZE_DEADLINE).is_ok();
+        let rules = rules.current();
         for (id, subject, counted) in batch {
-            let findings = examine(scope, &subject, counted, written);
+            let findings = examine(&rules, scope, &subject, counted, written);
             if found.blocking_send((id, findings)).is_err() {
                 return;
             }
@@ -123,7 +150,13 @@ fn examine_all(scope: Scope, waiting: &sync::Receiver<Request>, found: &mpsc::Se
     }
 }
 
-fn examine(scope: journal::Scope, subject: &Subject, counted: Option<String>, written: bool) -> Findings {
+fn examine(
+    rules: &Arc<Rules>,
+    scope: journal::Scope,
+    subject: &Subject,
+    counted: Option<String>,
+    written: bool,
+) -> Findings {
     let now = super::clock::now().wall;
     let mut evidence = from_journal(scope, subject).unwrap_or_else(|error| {
         let gaps = vec![format!("the journal cannot be read: {}", super::chain(&error))];
@@ -135,7 +168,7 @@ fn examine(scope: journal::Scope, subject: &Subject, counted: Option<String>, wr
     let counted = counted.map(|text| Item { source: Source::Cgroup, at: now, pid: 0, text, cursor: String::new() });
     evidence.items.extend(counted);
     evidence.items.extend(disk::full(now));
-    Findings { clues: Vec::new(), suppressed: evidence.suppressed, gaps: evidence.gaps }
+    Findings { clues: rules.read(&evidence), gaps: evidence.gaps }
 }
 
 fn from_journal(scope: journal::Scope, subject: &Subject) -> Result<Evidence, journal::JournalError> {

@@ -2,7 +2,7 @@
 //! The loop: one event after the other through the engine, then save, perform, publish.
 
 use super::configuration::{self, Configuration};
-use super::examine::Examiner;
+use super::examine::{Examiner, SharedRules};
 use super::options::{Options, Scope};
 use super::perform::Performer;
 use super::ready::{self, Ready};
@@ -56,6 +56,8 @@ struct Daemon {
     store_trouble: Option<String>,
     /// What the manager showed last.
     extras: Extras,
+    /// What the threads that read logs go by.
+    rules: SharedRules,
     /// Policy files that are known to match no unit.
     idle: BTreeSet<String>,
 }
@@ -70,7 +72,8 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let (saver, saved) = open_store(&options, epoch(&jobs).await?)?;
     let (engine, first) = Engine::new(configuration.policies(), Some(saved), clock::seed(), clock::now());
     let (interest, interest_changes) = tokio::sync::watch::channel(Default::default());
-    let examiner = Examiner::start(scope).map_err(Stop::Thread)?;
+    let rules = SharedRules::new(configuration.rules());
+    let examiner = Examiner::start(scope, rules.clone()).map_err(Stop::Thread)?;
     let performer = Performer::new(scope, jobs.clone(), interest, examiner);
     let extras = Extras::default();
     let ready = Ready::default();
@@ -85,6 +88,7 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
         ready,
         store_trouble: None,
         extras,
+        rules,
         idle: BTreeSet::new(),
     };
     daemon.report_configuration();
@@ -430,6 +434,7 @@ impl Daemon {
         }
         self.ready.reloading();
         let policies = fresh.policies();
+        self.rules.replace(fresh.rules());
         self.configuration = fresh;
         let step = self.handle(Event::Policies(policies));
         self.carry_out_and_publish(step, publications).await?;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From what is known about the end of a run to a verdict: the cause, how sure it is, and what proves it.
+//! From what systemd says about the end of a run to a verdict: the cause, how sure it is, and what proves it.
 //!
-//! So far the facts are systemd's own. Kernel lines, core dumps and the worker's text will be joined here.
+//! Kernel lines, core dumps and the worker's text are joined with these facts in [`super::judge`].
 
 use super::cause::Cause;
 use super::event::{Exit, RunEnd, UnitResult};
-use super::evidence::Findings;
 
 /// Why a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,9 +12,11 @@ pub struct Verdict {
     pub cause: Cause,
     /// In percent.
     pub confidence: u8,
-    /// The facts that led here, strongest first.
+    /// systemd's facts, then the lines that led here in the order of time, each with its source.
     pub because: Vec<String>,
-    /// What only followed from it.
+    /// Other causes that could be defended, likeliest first.
+    pub also: Vec<Cause>,
+    /// Lines about what was only a consequence.
     pub cascade: Vec<String>,
     /// How the run ended in a few words: `killed by SIGSEGV`, `exited with status 1`.
     pub ending: String,
@@ -24,23 +25,51 @@ pub struct Verdict {
 /// Judges the end of a failed run by systemd's facts alone.
 pub fn classify(end: &RunEnd) -> Verdict {
     let (cause, confidence) = by_result(end);
-    let ending = ending(end);
-    let mut because = vec![format!("systemd: Result={}, main process {ending}", end.result.as_str())];
-    if let Some(step) = exec_step(end) {
-        because.push(format!("systemd: status {step}"));
-    }
-    Verdict { cause, confidence, because, cascade: Vec::new(), ending }
+    Verdict { cause, confidence, because: facts(end), also: Vec::new(), cascade: Vec::new(), ending: ending(end) }
 }
 
-/// Judges the end of a failed run by everything that was found about it.
-pub fn judge(end: &RunEnd, findings: &Findings) -> Verdict {
-    let mut verdict = classify(end);
-    if let Some(best) = findings.clues.iter().max_by_key(|clue| clue.weight) {
-        verdict.cause = best.cause;
-        verdict.confidence = best.weight;
-        verdict.because.insert(0, format!("{}: {}", best.source.as_str(), best.text));
+/// systemd's facts as lines; none if nothing is known about the end.
+pub(super) fn facts(end: &RunEnd) -> Vec<String> {
+    if (&end.result, end.exit) == (&UnitResult::Success, Exit::None) {
+        return Vec::new();
     }
-    verdict
+    let mut lines = vec![format!("systemd: Result={}, main process {}", end.result.as_str(), ending(end))];
+    lines.extend(exec_step(end).map(|step| format!("systemd: status {step}")));
+    lines
+}
+
+/// What systemd's facts say beside other clues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FactsSay {
+    pub cause: Cause,
+    /// As the weight of a clue; zero if they say nothing about the cause.
+    pub weight: u8,
+}
+
+/// Weighs systemd's facts: where they name the cause they beat any text, a bare signal is beaten by its reason.
+pub(super) fn by_facts(end: &RunEnd) -> FactsSay {
+    let (cause, weight) = match (&end.result, end.exit) {
+        (UnitResult::Success, Exit::None) => (Cause::Unknown, 0),
+        (UnitResult::Success, Exit::Exited(0)) => (Cause::NoCrash, 84),
+        (UnitResult::OomKill, _) => (Cause::OomKillHost, 78),
+        (UnitResult::Watchdog, _) => (Cause::Unresponsive, 86),
+        (UnitResult::Timeout, _) => (Cause::Unresponsive, 82),
+        (UnitResult::Resources, _) => (Cause::UnitSetupFailed, 85),
+        (UnitResult::ExitCode, Exit::Exited(200..=245)) => (Cause::UnitSetupFailed, 90),
+        (_, Exit::Killed(SIGKILL)) => (Cause::KilledUnattributed, 66),
+        (_, Exit::Killed(signal) | Exit::Dumped(signal)) => match by_signal(signal) {
+            (Cause::Unknown, _) => (Cause::Unknown, 0),
+            (cause, _) => (cause, 58),
+        },
+        (_, Exit::Exited(137)) => (Cause::KilledUnattributed, 58),
+        (_, Exit::Exited(129..=192)) => match by_result(end) {
+            (Cause::Unknown, _) => (Cause::Unknown, 0),
+            (cause, _) => (cause, 56),
+        },
+        (_, Exit::Exited(126 | 127 | 101)) => (by_result(end).0, 38),
+        _ => (Cause::Unknown, 0),
+    };
+    FactsSay { cause, weight }
 }
 
 fn by_result(end: &RunEnd) -> (Cause, u8) {
@@ -91,7 +120,7 @@ const SIGSEGV: i32 = 11;
 const SIGTERM: i32 = 15;
 const SIGSYS: i32 = 31;
 
-fn ending(end: &RunEnd) -> String {
+pub(super) fn ending(end: &RunEnd) -> String {
     match end.exit {
         Exit::None => match end.result {
             UnitResult::Success => "ended".into(),

@@ -2,7 +2,9 @@
 //! What adapters found out about one run of a worker: lines in the order of time, each with the word of somebody whom
 //! we can trust about where it came from.
 
+use super::cause::Cause;
 use super::time::Wall;
+use std::sync::Arc;
 
 /// The most lines that are kept of one run.
 pub const ITEMS_MAX: usize = 4_000;
@@ -51,6 +53,90 @@ impl Source {
     }
 }
 
+/// What a line says about the end of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// It tells the cause.
+    Proof,
+    /// It tells what happened because something else had died; its own cause counts where nothing explains it.
+    Symptom,
+    /// It hints at a cause; it counts where nothing better is known.
+    Hint,
+    /// It tells how a process ended, not why; its cause is what such an end stands for.
+    End,
+    /// It says that what looks bad is not, or that the work goes on.
+    Harmless,
+    /// It says nothing alone; other rules ask for it.
+    Context,
+}
+
+impl Role {
+    pub const ALL: &[Role] = &[Role::Proof, Role::Symptom, Role::Hint, Role::End, Role::Harmless, Role::Context];
+
+    /// The name in rules.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Proof => "proof",
+            Role::Symptom => "symptom",
+            Role::Hint => "hint",
+            Role::End => "end",
+            Role::Harmless => "harmless",
+            Role::Context => "context",
+        }
+    }
+}
+
+/// A line that a rule recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clue {
+    /// The name of the rule.
+    pub rule: Arc<str>,
+    pub cause: Cause,
+    pub role: Role,
+    /// How much it proves, 0 to 100.
+    pub weight: u8,
+    /// Causes that are a mere consequence where this clue is.
+    pub explains: Arc<[Cause]>,
+    /// Other causes that a careful reader could defend.
+    pub also: Arc<[Cause]>,
+    pub source: Source,
+    /// The number of the line among all that were read.
+    pub place: u64,
+    /// `Wall::NEVER` if unknown.
+    pub at: Wall,
+    /// The process that wrote it, zero if unknown.
+    pub pid: u32,
+    /// How often the rule matched within the run.
+    pub count: u64,
+    /// The line, cut to [`TEXT_MAX`] bytes.
+    pub text: String,
+    /// The named groups of the pattern.
+    pub values: Vec<(Arc<str>, String)>,
+}
+
+impl Clue {
+    /// A captured value; empty if there is none.
+    pub fn value(&self, name: &str) -> &str {
+        self.values.iter().find(|(known, _)| **known == *name).map_or("", |(_, value)| value)
+    }
+}
+
+/// All clues of one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clues {
+    /// At most [`CLUES_MAX`], in the order of the lines.
+    pub list: Vec<Clue>,
+    /// How many lines were read.
+    pub lines: u64,
+    /// How many messages of the unit are missing between them.
+    pub suppressed: u64,
+}
+
+/// The most clues that are judged.
+pub const CLUES_MAX: usize = 512;
+/// The longest text of a clue, in bytes.
+pub const TEXT_MAX: usize = 400;
+
 /// One line, or one fact that is told as a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -75,20 +161,10 @@ pub struct Evidence {
     pub gaps: Vec<String>,
 }
 
-/// A line that a rule recognised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clue {
-    pub source: Source,
-    pub cause: super::cause::Cause,
-    /// In percent.
-    pub weight: u8,
-    pub text: String,
-}
-
 /// What the rules made of the evidence about one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    pub clues: Vec<Clue>,
-    pub suppressed: u64,
+    pub clues: Clues,
+    /// What could not be read, as fragments for people.
     pub gaps: Vec<String>,
 }

@@ -22,6 +22,7 @@ mod flight;
 mod hold;
 pub mod ids;
 mod incident;
+pub mod judge;
 mod life;
 mod lookback;
 pub mod policy;
@@ -36,6 +37,7 @@ pub mod time;
 mod verdict;
 pub mod view;
 mod worker;
+pub mod xid;
 
 use action::{Action, Entry, EntryKind, Interest, Step};
 use event::{Answer, Caller, Event, Outcome, Refusal, Request, UnitFacts, Verb};

@@ -99,6 +99,7 @@ impl Engine {
             confidence: 70,
             because: vec![text],
             cascade: Vec::new(),
+            also: Vec::new(),
             ending: "shows signs of trouble while it runs".into(),
         };
         let id = self.incidents.open(name, run, &verdict, now.wall, now);

@@ -98,7 +98,8 @@ impl Engine {
     pub(super) fn examined(&mut self, id: IncidentId, findings: &Findings) {
         let Some(case) = self.cases.remove(&id) else { return };
         let name = case.worker;
-        let verdict = classify::judge(&case.end, findings);
+        let mut verdict = judge::judge(&case.end, &findings.clues);
+        verdict.because.extend(findings.gaps.iter().map(|gap| format!("not known: {gap}")));
         let current = self.workers.get(&name).is_some_and(|worker| worker.incident == Some(id));
         if let Some(worker) = self.workers.get_mut(&name).filter(|_| current) {
             worker.cause = Some(verdict.cause);

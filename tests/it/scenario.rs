@@ -36,7 +36,7 @@ use watcherd::engine::event::{
     Active, Beat, Caller, Definition, Event, Exit, Load, Outcome, PastRun, Request, RunEnd, UnitFacts, UnitResult,
     UnitTraits, Verb,
 };
-use watcherd::engine::evidence::{Clue, Findings, Source};
+use watcherd::engine::evidence::{Clue, Clues, Findings, Role, Source};
 use watcherd::engine::ids::{ActionId, HoldId, IncidentId, JobId, ObjectId, RequestId, WorkerName};
 use watcherd::engine::policy::{Layer, Policies};
 use watcherd::engine::saved::Saved;
@@ -75,6 +75,25 @@ fn every_scenario_holds() {
         }
     }
     assert!(complaints.is_empty(), "\n{complaints}\n(UPDATE=1 takes over what happened)");
+}
+
+/// A line of a worker that proves a cause.
+pub fn clue(cause: Cause, text: &str) -> Clue {
+    Clue {
+        rule: "rule".into(),
+        cause,
+        role: Role::Proof,
+        weight: 80,
+        explains: [].into(),
+        also: [].into(),
+        source: Source::Output,
+        place: 1,
+        at: Wall::NEVER,
+        pid: 0,
+        count: 1,
+        text: text.into(),
+        values: Vec::new(),
+    }
 }
 
 /// The lines that differ, with where they stand.
@@ -369,16 +388,14 @@ impl Runner {
     }
 
     fn findings(&self, words: &[String]) -> Result<Findings, String> {
-        let clues = words.chunks(3).map(|words| match words {
-            [cause, weight, text] => Ok(Clue {
-                source: Source::Output,
-                cause: Cause::parse(cause).ok_or("a cause")?,
-                weight: number(Some(weight))?,
-                text: text.clone(),
-            }),
+        let clues = words.chunks(3).zip(1..).map(|(words, place)| match words {
+            [cause, weight, text] => {
+                Ok(Clue { weight: number(Some(weight))?, place, ..clue(Cause::parse(cause).ok_or("a cause")?, text) })
+            }
             _ => Err("CAUSE WEIGHT TEXT".to_owned()),
         });
-        Ok(Findings { clues: clues.collect::<Result<_, String>>()?, ..Findings::default() })
+        let list = clues.collect::<Result<Vec<_>, String>>()?;
+        Ok(Findings { clues: Clues { lines: list.len() as u64, list, suppressed: 0 }, gaps: Vec::new() })
     }
 
     fn request(&self, words: &[String]) -> Result<Request, String> {

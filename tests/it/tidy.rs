@@ -7,7 +7,8 @@ use std::process::Command;
 /// What the modules of a directory may use of each other; `lib.rs` and `bin` are one call each and not listed.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("engine", &[]),
-    ("config", &["engine"]),
+    ("rules", &["engine"]),
+    ("config", &["engine", "rules"]),
     ("systemd", &["engine"]),
     ("journal", &["engine"]),
     ("progress", &["engine"]),
@@ -24,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "daemon",
         ],
     ),
-    ("ctl", &["api", "config", "engine", "ctl"]),
+    ("ctl", &["api", "config", "engine", "journal", "rules", "ctl"]),
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 //! How things look: texts for people, JSON for programs. Nothing here asks or decides anything.
 
 pub mod colour;
+pub mod diagnosis;
 pub mod escape;
 pub mod incident;
 pub mod json;

@@ -6,6 +6,7 @@ mod change;
 mod check;
 mod completions;
 mod config;
+mod diagnose;
 mod forget;
 mod hold;
 mod incident;
@@ -55,6 +56,7 @@ pub async fn perform(session: &Session, verb: Option<Verb>) -> Outcome {
         Verb::Incident(given) => incident::perform(session, &given).await,
         Verb::Logs(given) => logs::perform(session, &given).await,
         Verb::Monitor(given) => monitor::perform(session, &given).await,
+        Verb::Diagnose(given) => diagnose::perform(session, &given),
         Verb::Check(given) => check::perform(session, &given),
         Verb::Config(given) => config::perform(session, &given),
         Verb::Reload => reload::perform(session).await,

@@ -2,12 +2,13 @@
 //! A small model of systemd: units, jobs, their signals, and the journal. It reacts plausibly, not always kindly.
 
 use super::dice::Dice;
+use crate::scenario::clue;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use watcherd::engine::action::Action;
 use watcherd::engine::cause::Cause;
 use watcherd::engine::event::{Active, Event, Exit, Outcome, PastRun, RunEnd, UnitFacts, UnitResult, UnitTraits};
-use watcherd::engine::evidence::{Clue, Findings, Source};
+use watcherd::engine::evidence::{Clues, Findings};
 use watcherd::engine::ids::{ActionId, InvocationId, WorkerName};
 use watcherd::engine::time::{Mono, Now, Wall};
 
@@ -195,9 +196,8 @@ impl Model {
             }
             Action::Examine(id, _) => {
                 let cause = Cause::ALL[self.dice.below(Cause::ALL.len() as u64) as usize];
-                let clue = Clue { source: Source::Output, cause, weight: 80, text: "its last words".into() };
-                let clues = if self.dice.one_in(3) { Vec::new() } else { vec![clue] };
-                let findings = Findings { clues, ..Findings::default() };
+                let list = if self.dice.one_in(3) { Vec::new() } else { vec![clue(cause, "its last words")] };
+                let findings = Findings { clues: Clues { list, lines: 1, suppressed: 0 }, gaps: Vec::new() };
                 let pause = self.dice.pause() * 4;
                 self.later(pause, Later::Tell(Box::new(Event::Examined(*id, findings.into()))), now);
             }

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Weighs the clues of one run: the heaviest one tells the cause, and of those that are about equal the first one.
+//!
+//! What is weighed: systemd's own facts as clues of their own, proofs, what a process's end stands for, and, where
+//! nothing explains them, symptoms and hints. A clue that another one explains does not count. Text of the worker
+//! counts less where lines are missing, and less the farther it stands from the end.
+
+use super::cause::Cause;
+use super::classify::{Verdict, by_facts, ending, facts};
+use super::event::RunEnd;
+use super::evidence::{Clue, Clues, Role, Source};
+use std::collections::BTreeMap;
+
+/// Clues within so many points of the heaviest one are about equal.
+const BAND: u8 = 5;
+/// Other causes within so many points are told as defensible.
+const DEFENSIBLE: u8 = 15;
+/// Lines before the end beyond which the worker's text is old news.
+const OLD: u64 = 400;
+const OLD_COSTS: u8 = 25;
+const SUPPRESSED_COSTS: u8 = 10;
+/// The weight at which a clue counts as fully sure.
+const BECAUSE_MAX: usize = 8;
+const CASCADE_MAX: usize = 8;
+const ALSO_MAX: usize = 3;
+/// Xid lines of one device within this time belong to one fault.
+const FAULT_SECONDS: u64 = 10;
+
+/// Why a run ended.
+pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
+    let mut weighed = weigh(clues);
+    lead_by_device(&mut weighed);
+    drop_explained(&mut weighed);
+    let facts_say = by_facts(end);
+    let heaviest = weighed.iter().map(|clue| clue.weight).max().unwrap_or(0);
+    if facts_say.weight > heaviest.saturating_add(BAND) && facts_say.weight > 0 {
+        return by_facts_alone(end, facts_say.cause, facts_say.weight, &weighed);
+    }
+    let winner = weighed.iter().filter(|clue| clue.weight > 0 && clue.weight.saturating_add(BAND) >= heaviest);
+    let Some(winner) = winner.min_by_key(|clue| clue.clue.place) else {
+        return by_facts_alone(end, facts_say.cause, facts_say.weight, &weighed);
+    };
+    let mut also: Vec<Cause> = rivals(&weighed, winner);
+    if facts_say.weight > 0 && facts_say.weight.saturating_add(DEFENSIBLE) >= winner.weight {
+        also.push(facts_say.cause);
+    }
+    let contested = !also.is_empty();
+    also.extend(winner.clue.also.iter());
+    let cause = winner.clue.cause;
+    let mut confidence = winner.weight;
+    if contested {
+        confidence = confidence.saturating_sub(10);
+    }
+    if facts_say.cause == cause {
+        confidence = confidence.saturating_add(10);
+    }
+    let mut because = facts(end);
+    because.extend(cited(&weighed, cause, winner.clue));
+    Verdict {
+        cause,
+        confidence: if cause == Cause::Unknown { 0 } else { confidence.clamp(1, 99) },
+        because,
+        also: tidy(also, cause),
+        cascade: consequences(&weighed, cause),
+        ending: ending(end),
+    }
+}
+
+/// A clue with the weight that it has in this run.
+struct Weighed<'a> {
+    clue: &'a Clue,
+    weight: u8,
+}
+
+fn weigh(clues: &Clues) -> Vec<Weighed<'_>> {
+    let weight = |clue: &Clue| {
+        if clue.role == Role::Context {
+            return 0;
+        }
+        let mut weight = clue.weight;
+        if clue.source == Source::Output {
+            if clues.lines.saturating_sub(clue.place) > OLD {
+                weight = weight.saturating_sub(OLD_COSTS);
+            }
+            if clues.suppressed > 0 {
+                weight = weight.saturating_sub(SUPPRESSED_COSTS);
+            }
+        }
+        weight
+    };
+    clues.list.iter().map(|clue| Weighed { clue, weight: weight(clue) }).collect()
+}
+
+/// Of the error codes of one device that belong together only the one that causes the others counts.
+fn lead_by_device(weighed: &mut [Weighed<'_>]) {
+    let rank = |clue: &Clue| clue.value("rank").parse::<u8>().ok();
+    let mut leaders: BTreeMap<(&str, u64), u8> = BTreeMap::new();
+    let mut groups: Vec<Option<(&str, u64)>> = Vec::new();
+    let mut current: BTreeMap<&str, (u64, super::time::Wall)> = BTreeMap::new();
+    for one in weighed.iter() {
+        let clue = one.clue;
+        let Some(rank) = rank(clue) else {
+            groups.push(None);
+            continue;
+        };
+        let device = clue.value("device");
+        let (group, last) = current.entry(device).or_insert((0, clue.at));
+        if clue.at.since(*last).as_secs() > FAULT_SECONDS {
+            *group += 1;
+        }
+        *last = clue.at;
+        let key = (device, *group);
+        let leader = leaders.entry(key).or_insert(rank);
+        *leader = (*leader).min(rank);
+        groups.push(Some(key));
+    }
+    for (one, group) in weighed.iter_mut().zip(groups) {
+        let follows = group.and_then(|key| leaders.get(&key)).is_some_and(|leader| rank(one.clue) > Some(*leader));
+        if follows {
+            one.weight = 0;
+        }
+    }
+}
+
+fn drop_explained(weighed: &mut [Weighed<'_>]) {
+    let explained: Vec<Cause> =
+        weighed.iter().filter(|one| one.weight > 0).flat_map(|one| one.clue.explains.iter().copied()).collect();
+    for one in weighed.iter_mut().filter(|one| explained.contains(&one.clue.cause)) {
+        one.weight = 0;
+    }
+}
+
+fn rivals(weighed: &[Weighed<'_>], winner: &Weighed<'_>) -> Vec<Cause> {
+    let mut close: Vec<&Weighed> = weighed
+        .iter()
+        .filter(|one| one.clue.cause != winner.clue.cause && one.weight > 0)
+        .filter(|one| one.weight.saturating_add(DEFENSIBLE) >= winner.weight)
+        .collect();
+    close.sort_by_key(|one| (std::cmp::Reverse(one.weight), one.clue.place));
+    close.into_iter().map(|one| one.clue.cause).collect()
+}
+
+fn tidy(mut also: Vec<Cause>, cause: Cause) -> Vec<Cause> {
+    let mut seen = vec![cause];
+    also.retain(|other| {
+        let new = !seen.contains(other) && *other != Cause::Unknown;
+        seen.push(*other);
+        new
+    });
+    also.truncate(ALSO_MAX);
+    also
+}
+
+/// The lines that speak for the cause, in the order of time, the decisive one always among them.
+fn cited(weighed: &[Weighed<'_>], cause: Cause, winner: &Clue) -> Vec<String> {
+    let mut chosen: Vec<&Clue> =
+        weighed.iter().map(|one| one.clue).filter(|clue| clue.cause == cause && clue.role != Role::Context).collect();
+    if chosen.len() > BECAUSE_MAX {
+        chosen.truncate(BECAUSE_MAX);
+        if !chosen.contains(&winner) {
+            chosen.pop();
+            chosen.push(winner);
+        }
+    }
+    chosen.sort_by_key(|clue| clue.place);
+    told(chosen)
+}
+
+fn consequences(weighed: &[Weighed<'_>], cause: Cause) -> Vec<String> {
+    let roles = [Role::Proof, Role::Symptom, Role::End];
+    let others = weighed.iter().map(|one| one.clue).filter(|clue| clue.cause != cause && roles.contains(&clue.role));
+    let mut lines = told(others.collect());
+    lines.truncate(CASCADE_MAX);
+    lines
+}
+
+fn told(clues: Vec<&Clue>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for clue in clues {
+        let line = format!("{}: {}", clue.source.as_str(), clue.text.trim());
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+fn by_facts_alone(end: &RunEnd, cause: Cause, weight: u8, weighed: &[Weighed<'_>]) -> Verdict {
+    let also = weighed.iter().filter(|one| one.weight.saturating_add(DEFENSIBLE) >= weight && one.weight > 0);
+    let also = also.map(|one| one.clue.cause).collect();
+    let mut because = facts(end);
+    if cause != Cause::Unknown {
+        let same = weighed.iter().map(|one| one.clue).filter(|clue| clue.cause == cause && clue.role != Role::Context);
+        because.extend(told(same.take(BECAUSE_MAX).collect()));
+    }
+    Verdict {
+        cause,
+        confidence: if cause == Cause::Unknown { 0 } else { weight.clamp(1, 99) },
+        because,
+        also: tidy(also, cause),
+        cascade: consequences(weighed, cause),
+        ending: ending(end),
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The front of a line: what journalctl, syslog, containers and launchers put before a program's own words.
+
+use crate::engine::evidence::Source;
+use memchr::memchr;
+
+/// A line without its front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Who wrote it, as far as the front tells.
+    pub source: Option<Source>,
+    pub text: &'a [u8],
+}
+
+/// Takes the front off a line of a log whose lines do not tell their source otherwise.
+pub fn split(line: &[u8]) -> Line<'_> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if let Some(text) = dmesg(line) {
+        return Line { source: Some(Source::Kernel), text };
+    }
+    match journal(line) {
+        Some((identifier, text)) => Line { source: Some(source(identifier)), text },
+        None => Line { source: None, text: line },
+    }
+}
+
+/// `[   12.345678] text`, or `<4>[12.3] text`.
+fn dmesg(line: &[u8]) -> Option<&[u8]> {
+    let line = match line {
+        [b'<', a, b'>', rest @ ..] if a.is_ascii_digit() => rest,
+        other => other,
+    };
+    let inside = line.strip_prefix(b"[")?;
+    let end = memchr(b']', &inside[..inside.len().min(20)])?;
+    let (stamp, text) = (inside[..end].trim_ascii_start(), inside[end + 1..].strip_prefix(b" ")?);
+    let number = stamp.len() >= 5 && stamp.contains(&b'.') && stamp.iter().all(|b| b.is_ascii_digit() || *b == b'.');
+    number.then_some(text)
+}
+
+/// `Nov 23 10:11:12 host ident[12]: text`, with the time also in the ISO form.
+fn journal(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    const FRONT_MAX: usize = 200;
+    let after_time = after_time(line)?;
+    let front = &after_time[..after_time.len().min(FRONT_MAX)];
+    let host_end = memchr(b' ', front)?;
+    let rest = &after_time[host_end + 1..];
+    let colon = front[host_end + 1..].windows(2).position(|pair| pair == b": ")?;
+    let (word, text) = (&rest[..colon], &rest[colon + 2..]);
+    let identifier = match memchr(b'[', word) {
+        Some(bracket) if word.ends_with(b"]") => &word[..bracket],
+        Some(_) => return None,
+        None => word,
+    };
+    let plain = !identifier.is_empty() && identifier.iter().all(|b| b.is_ascii_graphic());
+    // `kernel: [   12.3] text` of older syslogs.
+    plain.then(|| (identifier, dmesg(text).unwrap_or(text)))
+}
+
+/// What follows the time, where the line begins with one as journalctl or syslog print it.
+fn after_time(line: &[u8]) -> Option<&[u8]> {
+    const MONTHS: [&[u8]; 12] =
+        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    if line.len() > 16 && MONTHS.contains(&&line[..3]) && line[3] == b' ' && line[9] == b':' && line[12] == b':' {
+        let rest = &line[15..];
+        let end = memchr(b' ', &rest[..rest.len().min(8)])?;
+        return Some(&rest[end + 1..]);
+    }
+    let iso = line.len() > 25 && line[4] == b'-' && line[7] == b'-' && line[10] == b'T' && line[13] == b':';
+    if iso && line[..4].iter().all(u8::is_ascii_digit) {
+        let end = memchr(b' ', &line[..line.len().min(40)])?;
+        return Some(&line[end + 1..]);
+    }
+    None
+}
+
+fn source(identifier: &[u8]) -> Source {
+    match identifier {
+        b"kernel" => Source::Kernel,
+        b"systemd" => Source::Manager,
+        b"systemd-coredump" => Source::CoreDump,
+        b"systemd-oomd" | b"earlyoom" | b"oomd" | b"nohang" | b"slurmstepd" | b"slurmd" => Source::Killer,
+        _ => Source::Output,
+    }
+}
+
+/// Takes terminal escapes out of a line, into `scratch`; `None` if there are none.
+pub fn without_escapes<'a>(line: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    const ESCAPE: u8 = 0x1b;
+    memchr(ESCAPE, line)?;
+    scratch.clear();
+    let mut rest = line;
+    while let Some(at) = memchr(ESCAPE, rest) {
+        scratch.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(body) = rest.strip_prefix(b"[") {
+            let end = body.iter().position(u8::is_ascii_alphabetic).map_or(body.len(), |end| end + 1);
+            rest = &body[end..];
+        }
+    }
+    scratch.extend_from_slice(rest);
+    Some(scratch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_of_a_line_tells_its_source() {
+        let cases: &[(&str, Option<Source>, &str)] = &[
+            ("plain words", None, "plain words"),
+            ("[   12.345678] Out of memory: x", Some(Source::Kernel), "Out of memory: x"),
+            ("Nov 23 10:11:12 box kernel: Out of memory", Some(Source::Kernel), "Out of memory"),
+            ("Nov 23 10:11:12 box kernel: [12345.678] Oops", Some(Source::Kernel), "Oops"),
+            ("Nov  3 10:11:12 box systemd[1]: x.service: y", Some(Source::Manager), "x.service: y"),
+            ("2026-11-23T10:11:12+0100 box python3[77]: KeyError: 'x'", Some(Source::Output), "KeyError: 'x'"),
+            ("2026-11-23T10:11:12.123456+01:00 box systemd-oomd[5]: k", Some(Source::Killer), "k"),
+            ("Nov 23 10:11:12.123456 box earlyoom[5]: k\r", Some(Source::Killer), "k"),
+            ("2026-11-23 10:11:12,123 INFO app: up", None, "2026-11-23 10:11:12,123 INFO app: up"),
+            ("[rank3]: KeyError: 1", None, "[rank3]: KeyError: 1"),
+            ("[12.5] short stamps are no dmesg", None, "[12.5] short stamps are no dmesg"),
+            ("Nov 23 10:11", None, "Nov 23 10:11"),
+        ];
+        for (line, source, text) in cases {
+            let found = split(line.as_bytes());
+            assert_eq!((found.source, String::from_utf8_lossy(found.text).as_ref()), (*source, *text), "{line}");
+        }
+    }
+
+    #[test]
+    fn colours_are_taken_out() {
+        let mut scratch = Vec::new();
+        assert_eq!(without_escapes(b"a\x1b[1;31mb\x1b[0mc", &mut scratch), Some(&b"abc"[..]));
+        assert_eq!(without_escapes(b"\x1b", &mut scratch), Some(&b""[..]));
+        assert_eq!(without_escapes(b"\x1b[", &mut scratch), Some(&b""[..]));
+        assert_eq!(without_escapes(b"abc", &mut scratch), None);
+    }
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reads the lines of one run in the order of time, and keeps what the rules recognise.
+//!
+//! 1. Make one for each run.
+//! 2. Give it every line by [`Reader::line`], or blocks of whole lines of a plain log by [`Reader::block`].
+//! 3. Ask for the clues with [`Reader::clues`] at any time, or [`Reader::finish`] at the end.
+//!
+//! What is kept has a bound: of each rule the first and the last few lines, each cut, and how many there were.
+
+use super::line::{Line, split, without_escapes};
+use super::rule::{Rule, Table};
+use super::{Rules, matcher};
+use crate::engine::cause::Cause;
+use crate::engine::evidence::{CLUES_MAX, Clue, Clues, Role, Source, TEXT_MAX};
+use crate::engine::time::Wall;
+use crate::engine::xid::xid;
+use memchr::{memchr, memchr_iter, memrchr};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Of a longer line only so many bytes are looked at.
+pub const LINE_MAX: usize = 16 << 10;
+/// How many lines are kept of each rule from the beginning, and as many from the end.
+const KEPT: usize = 6;
+/// The longest captured value, in bytes.
+const VALUE_MAX: usize = 200;
+/// The most rules of which lines are kept.
+const RULES_KEPT: usize = 400;
+/// Lines after which a traceback no longer belongs to the one before it.
+const CHAIN_LINES: u64 = 300;
+/// What a proof later in a chain of exceptions still weighs.
+const FOLLOWER: u8 = 35;
+/// From this weight on an exception explains those that follow it in its chain.
+const EXPLAINS: u8 = 60;
+
+/// The rule that recognises the head of a Python traceback.
+const TRACEBACK: &str = "python.traceback";
+/// The rule that recognises the line between two exceptions of a chain.
+const LINK: &str = "python.chain";
+
+pub struct Reader {
+    rules: Arc<Rules>,
+    kept: BTreeMap<usize, Kept>,
+    /// The number of the current line, from 1.
+    place: u64,
+    chain: Chain,
+    candidates: Vec<u32>,
+    scratch: Vec<u8>,
+}
+
+/// Where in a chain of Python exceptions a line stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Chain {
+    /// 0 before the first traceback.
+    number: u64,
+    position: u32,
+    linked: bool,
+    begun: u64,
+}
+
+#[derive(Default)]
+struct Kept {
+    first: Vec<Found>,
+    last: VecDeque<Found>,
+    count: u64,
+}
+
+struct Found {
+    place: u64,
+    at: Wall,
+    pid: u32,
+    source: Option<Source>,
+    text: String,
+    values: Vec<(Arc<str>, String)>,
+    chain: Chain,
+}
+
+/// What is known about a line besides its bytes.
+#[derive(Clone, Copy)]
+struct Origin {
+    source: Option<Source>,
+    at: Wall,
+    pid: u32,
+}
+
+impl Reader {
+    pub fn new(rules: Arc<Rules>) -> Reader {
+        Reader {
+            rules,
+            kept: BTreeMap::new(),
+            place: 0,
+            chain: Chain::default(),
+            candidates: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Reads one line. Without a source its front is looked at, and if that tells none every rule may match it.
+    pub fn line(&mut self, source: Option<Source>, at: Wall, pid: u32, line: &[u8]) {
+        self.place += 1;
+        self.look(Origin { source, at, pid }, line);
+    }
+
+    /// Reads the lines of a block of a plain log; the block must end at the end of a line.
+    pub fn block(&mut self, block: &[u8]) {
+        let rules = self.rules.clone();
+        let origin = Origin { source: None, at: Wall::NEVER, pid: 0 };
+        let mut from = 0;
+        while let Some(hit) = rules.matcher.next_literal(block, from) {
+            let begin = memrchr(b'\n', &block[from..hit]).map_or(from, |at| from + at + 1);
+            let end = memchr(b'\n', &block[hit..]).map_or(block.len(), |at| hit + at);
+            self.place += lines_in(&block[from..begin]) + 1;
+            self.look(origin, &block[begin..end]);
+            from = end + 1;
+            if from >= block.len() {
+                return;
+            }
+        }
+        let rest = &block[from.min(block.len())..];
+        self.place += lines_in(rest) + u64::from(!rest.is_empty() && !rest.ends_with(b"\n"));
+    }
+
+    /// How many lines were read.
+    pub fn lines(&self) -> u64 {
+        self.place
+    }
+
+    fn look(&mut self, origin: Origin, line: &[u8]) {
+        let line = &line[..line.len().min(LINE_MAX)];
+        let Line { source, text } = match origin.source {
+            Some(source) => Line { source: Some(source), text: line },
+            None => split(line),
+        };
+        let rules = self.rules.clone();
+        let mut candidates = std::mem::take(&mut self.candidates);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let text = without_escapes(text, &mut scratch).unwrap_or(text);
+        rules.matcher.candidates(text, &mut candidates);
+        let mut done = None;
+        for id in &candidates {
+            let pattern = rules.matcher.pattern(*id);
+            // One clue per rule and line; the patterns of a rule follow each other.
+            if done != Some(pattern.rule) && self.try_pattern(&rules.list[pattern.rule], pattern, origin, source, text)
+            {
+                done = Some(pattern.rule);
+            }
+        }
+        self.candidates = candidates;
+        self.scratch = scratch;
+    }
+
+    fn try_pattern(
+        &mut self,
+        rule: &Rule,
+        pattern: &matcher::Pattern,
+        origin: Origin,
+        source: Option<Source>,
+        text: &[u8],
+    ) -> bool {
+        if source.is_some_and(|source| !rule.sources.contains(&source)) {
+            return false;
+        }
+        let Some(regex) = pattern.regex() else { return false };
+        let mut values = Vec::new();
+        if regex.captures_len() > 1 {
+            let Some(captures) = regex.captures(text) else { return false };
+            for name in regex.capture_names().flatten() {
+                if let Some(value) = captures.name(name) {
+                    values.push((name.into(), shown(value.as_bytes(), VALUE_MAX)));
+                }
+            }
+        } else if !regex.is_match(text) {
+            return false;
+        }
+        self.follow(&rule.name);
+        let found = Found {
+            place: self.place,
+            at: origin.at,
+            pid: origin.pid,
+            source,
+            text: shown(text, TEXT_MAX),
+            values,
+            chain: self.chain,
+        };
+        self.keep(pattern.rule, found);
+        true
+    }
+
+    fn follow(&mut self, rule: &str) {
+        match rule {
+            LINK => self.chain.linked = true,
+            TRACEBACK => {
+                let near = self.place.saturating_sub(self.chain.begun) <= CHAIN_LINES;
+                if self.chain.linked && near && self.chain.number > 0 {
+                    self.chain.position = self.chain.position.saturating_add(1);
+                } else {
+                    self.chain.number += 1;
+                    self.chain.position = 0;
+                }
+                self.chain.linked = false;
+                self.chain.begun = self.place;
+            }
+            _ => {}
+        }
+    }
+
+    fn keep(&mut self, rule: usize, found: Found) {
+        if self.kept.len() >= RULES_KEPT && !self.kept.contains_key(&rule) {
+            return;
+        }
+        let kept = self.kept.entry(rule).or_default();
+        kept.count += 1;
+        if kept.first.len() < KEPT {
+            kept.first.push(found);
+            return;
+        }
+        if kept.last.len() >= KEPT {
+            kept.last.pop_front();
+        }
+        kept.last.push_back(found);
+    }
+
+    /// The clues so far.
+    pub fn clues(&self) -> Clues {
+        let mut list: Vec<(Clue, Chain)> = Vec::new();
+        for (rule, kept) in self.kept.iter().map(|(at, kept)| (&self.rules.list[*at], kept)) {
+            if kept.count < rule.at_least {
+                continue;
+            }
+            let counts = |found: &&Found| self.counts(rule, found.place);
+            list.extend(kept.all().filter(counts).map(|found| (clue(rule, kept.count, found), found.chain)));
+        }
+        self.excuse(&mut list);
+        list.sort_by_key(|(clue, _)| clue.place);
+        demote_followers(&mut list);
+        let mut list: Vec<Clue> = list.into_iter().map(|(clue, _)| clue).collect();
+        if list.len() > CLUES_MAX {
+            // The first ones and the last ones tell the most.
+            list.drain(CLUES_MAX / 2..list.len() - CLUES_MAX / 2);
+        }
+        Clues { list, lines: self.place, suppressed: 0 }
+    }
+
+    pub fn finish(self) -> Clues {
+        self.clues()
+    }
+
+    /// Whether the rule counts at that place, by the rules that it needs and those that exclude it.
+    fn counts(&self, rule: &Rule, place: u64) -> bool {
+        let Some(index) = self.rules.list.iter().position(|known| known.name == rule.name) else { return false };
+        let near = |other: &usize| self.near(*other, place, rule.within);
+        (rule.needs.is_empty() || self.rules.needs[index].iter().any(near))
+            && !self.rules.unless[index].iter().any(near)
+    }
+
+    fn near(&self, rule: usize, place: u64, within: u64) -> bool {
+        self.kept.get(&rule).is_some_and(|kept| kept.all().any(|found| found.place.abs_diff(place) <= within))
+    }
+
+    /// Takes out what a line beside it says was handled.
+    fn excuse(&self, list: &mut Vec<(Clue, Chain)>) {
+        let mut excuses: Vec<(u64, u64, &[Cause])> = Vec::new();
+        for (index, kept) in &self.kept {
+            let rule = &self.rules.list[*index];
+            if !rule.excuses.is_empty() && kept.count >= rule.at_least {
+                let counting = kept.all().filter(|found| self.counts(rule, found.place));
+                excuses.extend(counting.map(|found| (found.place, rule.within, rule.excuses.as_slice())));
+            }
+        }
+        list.retain(|(clue, _)| {
+            clue.role == Role::Harmless
+                || !excuses.iter().any(|(place, within, causes)| {
+                    place.abs_diff(clue.place) <= *within && causes.contains(&clue.cause)
+                })
+        });
+    }
+}
+
+impl Kept {
+    fn all(&self) -> impl Iterator<Item = &Found> {
+        self.first.iter().chain(&self.last)
+    }
+}
+
+fn clue(rule: &Rule, count: u64, found: &Found) -> Clue {
+    let mut clue = Clue {
+        rule: rule.name.clone(),
+        cause: rule.cause,
+        role: rule.role,
+        weight: rule.weight,
+        explains: rule.explains.clone(),
+        also: rule.also.clone(),
+        source: found.source.or_else(|| rule.sources.first().copied()).unwrap_or(Source::Output),
+        place: found.place,
+        at: found.at,
+        pid: found.pid,
+        count,
+        text: found.text.clone(),
+        values: found.values.clone(),
+    };
+    if rule.table == Some(Table::Xid) {
+        match clue.value("xid").parse().ok().and_then(|code| xid(code, &clue.text)) {
+            Some(known) => {
+                clue.cause = known.cause;
+                clue.role = if known.cause == Cause::NoCrash { Role::Harmless } else { Role::Proof };
+                clue.values.push(("rank".into(), known.rank.to_string()));
+            }
+            None => clue.role = Role::Context,
+        }
+    }
+    clue
+}
+
+/// Inside a chain of exceptions the first one that explains something is the cause.
+fn demote_followers(list: &mut [(Clue, Chain)]) {
+    let mut leaders: BTreeMap<u64, (u32, Cause)> = BTreeMap::new();
+    for (clue, chain) in list {
+        if chain.number == 0 || clue.role != Role::Proof || clue.source != Source::Output {
+            continue;
+        }
+        match leaders.get(&chain.number) {
+            Some((position, cause)) if *position < chain.position => {
+                if clue.cause != *cause {
+                    clue.role = Role::Symptom;
+                    clue.weight = clue.weight.min(FOLLOWER);
+                }
+            }
+            Some(_) => {}
+            None if clue.weight >= EXPLAINS => {
+                leaders.insert(chain.number, (chain.position, clue.cause));
+            }
+            None => {}
+        }
+    }
+}
+
+fn lines_in(text: &[u8]) -> u64 {
+    u64::try_from(memchr_iter(b'\n', text).count()).unwrap_or(u64::MAX)
+}
+
+/// Text of any bytes, cut at a character.
+fn shown(bytes: &[u8], most: usize) -> String {
+    let cut = &bytes[..bytes.len().min(most)];
+    let text = String::from_utf8_lossy(cut);
+    let text = if cut.len() < bytes.len() { text.trim_end_matches('\u{fffd}') } else { &text };
+    text.trim_end().to_owned()
+}
