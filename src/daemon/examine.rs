@@ -2,6 +2,7 @@
 //! Examines failed runs: collects what the journal, the control group and the file systems know, and lets the rules read
 //! it. The journal is read on a thread of its own, because libsystemd blocks and belongs to one thread.
 
+use super::live::Live;
 use super::options::Scope;
 use crate::engine::Subject;
 use crate::engine::cause::Cause;
@@ -53,6 +54,7 @@ pub struct Examiner {
     requests: sync::SyncSender<Request>,
     answers: mpsc::Receiver<(IncidentId, Findings)>,
     counters: Option<Counters>,
+    live: Live,
     /// What is known already.
     ready: VecDeque<Event>,
 }
@@ -61,16 +63,19 @@ impl Examiner {
     pub fn start(scope: Scope, rules: SharedRules) -> std::io::Result<Examiner> {
         let (requests, waiting) = sync::sync_channel(WAITING_MAX);
         let (found, answers) = mpsc::channel(WAITING_MAX);
+        let live_rules = rules.clone();
         let body = move || examine_all(scope, &rules, &waiting, &found);
         std::thread::Builder::new().name("examiner".into()).spawn(body)?;
         // Without inotify instances left, everything else works on.
         let counters =
             Counters::new().inspect_err(|error| tracing::warn!("control groups cannot be followed: {error}"));
-        Ok(Examiner { requests, answers, counters: counters.ok(), ready: VecDeque::new() })
+        let live = Live::start(scope, live_rules);
+        Ok(Examiner { requests, answers, counters: counters.ok(), live, ready: VecDeque::new() })
     }
 
-    /// Follows the control groups of the runs that the views show.
+    /// Follows the journal and the control groups of the runs that the views show.
     pub fn follow(&mut self, changes: &[(ObjectId, Option<View>)]) {
+        self.live.follow(changes);
         let Some(counters) = &mut self.counters else { return };
         for (id, view) in changes {
             match (id, view) {
@@ -110,6 +115,7 @@ impl Examiner {
         };
         tokio::select! {
             Some((id, findings)) = self.answers.recv() => return Event::Examined(id, findings.into()),
+            event = self.live.next() => return event,
             rises = rises => self.ready.extend(rises.into_iter().map(sign)),
         }
         self.ready.pop_front().unwrap_or(Event::Wake)

@@ -2,6 +2,7 @@
 //! Reads along with the journal of running workers, and tells the engine about telling lines: each cause of each worker at
 //! most once per round of the journal, with a count, never one event per line.
 
+use super::examine::SharedRules;
 use super::options::Scope;
 use crate::engine::cause::Cause;
 use crate::engine::event::Event;
@@ -12,7 +13,10 @@ use crate::engine::time::Wall;
 use crate::engine::view::View;
 use crate::journal::JournalError;
 use crate::journal::follow::{self, Entry, Follower, Heard, Plan, Start, Watched};
+use crate::rules::{Rules, Signs};
+use aho_corasick::AhoCorasick;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Signs that may wait; more are dropped, which only makes counts too small.
@@ -25,13 +29,12 @@ const LINE_MAX: usize = 4_096;
 /// The same error so often within [`REPEATED_WITHIN`] is a sign by itself, whatever it says.
 const REPEATED: u32 = 50;
 const REPEATED_WITHIN: i64 = 60_000_000;
+/// A line with one of these calls itself an error.
+const ERROR_WORDS: [&str; 6] = ["error", "exception", "fatal", "critical", "panic", "failed"];
 /// Different errors of one worker that are counted at once.
 const ERRORS_MAX: usize = 64;
 /// Workers of which errors are counted at once.
 const WORKERS_MAX: usize = 10_000;
-
-/// Tells what a line of a running worker is a sign of.
-pub type Recognise = Box<dyn FnMut(&[u8]) -> Option<Cause> + Send>;
 
 /// The way to the thread that reads along.
 pub struct Live {
@@ -42,9 +45,9 @@ pub struct Live {
 }
 
 impl Live {
-    pub fn start(scope: Scope, recognise: Recognise) -> Live {
+    pub fn start(scope: Scope, rules: SharedRules) -> Live {
         let (tell, signs) = mpsc::channel(WAITING_MAX);
-        let mut reader = Reader { recognise, tell, signs: HashMap::new(), errors: HashMap::new(), entries: 0 };
+        let mut reader = Reader::new(rules, tell);
         let plan = Plan { scope: scope.of_journal(), directory: None, start: Start::Tail, watched: Vec::new() };
         let follower = follow::follow(plan, move |heard| reader.hear(heard));
         let follower = follower.inspect_err(|error| complain(error)).ok();
@@ -86,7 +89,10 @@ fn complain(error: &JournalError) {
 
 /// What the follower's thread owns.
 struct Reader {
-    recognise: Recognise,
+    rules: SharedRules,
+    /// What the rules in force recognise; made anew after a reload.
+    recognise: Option<(Arc<Rules>, Signs)>,
+    error: Option<AhoCorasick>,
     tell: mpsc::Sender<Event>,
     /// What was seen since the last round.
     signs: HashMap<(String, Cause), Sign>,
@@ -102,6 +108,19 @@ struct Repeated {
 }
 
 impl Reader {
+    fn new(rules: SharedRules, tell: mpsc::Sender<Event>) -> Reader {
+        let error = AhoCorasick::builder().ascii_case_insensitive(true).build(ERROR_WORDS).ok();
+        Reader { rules, recognise: None, error, tell, signs: HashMap::new(), errors: HashMap::new(), entries: 0 }
+    }
+
+    /// Takes the rules that are in force now.
+    fn refresh(&mut self) {
+        let rules = self.rules.current();
+        if !self.recognise.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &rules)) {
+            self.recognise = Some((rules.clone(), Signs::new(rules)));
+        }
+    }
+
     fn hear(&mut self, heard: Heard<'_>) {
         match heard {
             Heard::Begun(_) => {}
@@ -112,7 +131,10 @@ impl Reader {
                     self.tell_all();
                 }
             }
-            Heard::CaughtUp => self.tell_all(),
+            Heard::CaughtUp => {
+                self.tell_all();
+                self.refresh();
+            }
             Heard::Failed(error) => complain(&error),
         }
     }
@@ -120,9 +142,12 @@ impl Reader {
     fn read(&mut self, entry: &Entry<'_>) {
         let Some(unit) = entry.unit else { return };
         let line = &entry.message[..entry.message.len().min(LINE_MAX)];
-        if let Some(cause) = (self.recognise)(line) {
+        if self.recognise.is_none() {
+            self.refresh();
+        }
+        if let Some(cause) = self.recognise.as_mut().and_then(|(_, signs)| signs.of(line)) {
             self.note(unit, cause, line, 1, entry.at);
-        } else if is_error(line) && self.repeats(unit, line, entry.at) {
+        } else if self.error.as_ref().is_some_and(|error| error.is_match(line)) && self.repeats(unit, line, entry.at) {
             self.note(unit, Cause::Unknown, line, REPEATED, entry.at);
         }
     }
@@ -171,13 +196,6 @@ impl Reader {
     }
 }
 
-/// Whether a line calls itself an error.
-fn is_error(line: &[u8]) -> bool {
-    const WORDS: [&[u8]; 6] = [b"error", b"exception", b"fatal", b"critical", b"panic", b"failed"];
-    let lower = line.to_ascii_lowercase();
-    WORDS.iter().any(|word| lower.windows(word.len()).any(|part| part == *word))
-}
-
 /// The letters of a line as a number (FNV-1a): the same error with other numbers, addresses and times is the same.
 fn letters(line: &[u8]) -> u64 {
     let digit = |byte: &u8| byte.is_ascii_digit() || b"abcdef".contains(&byte.to_ascii_lowercase());
@@ -191,8 +209,7 @@ mod tests {
 
     fn reader() -> (Reader, mpsc::Receiver<Event>) {
         let (tell, signs) = mpsc::channel(8);
-        let recognise: Recognise = Box::new(|line| line.starts_with(b"CUDA error").then_some(Cause::GpuProgramFault));
-        (Reader { recognise, tell, signs: HashMap::new(), errors: HashMap::new(), entries: 0 }, signs)
+        (Reader::new(SharedRules::new(Rules::packaged()), tell), signs)
     }
 
     #[test]

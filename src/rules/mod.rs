@@ -12,6 +12,7 @@ mod needle;
 mod packaged;
 mod reader;
 mod rule;
+mod sign;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use file::{Examples, Fault, RuleFile};
 pub use packaged::PACKAGED;
 pub use reader::{LINE_MAX, Reader};
 pub use rule::Rule;
+pub use sign::Signs;
 
 use crate::engine::classify::Verdict;
 use crate::engine::event::RunEnd;

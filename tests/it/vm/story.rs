@@ -46,7 +46,12 @@ impl Story {
     /// Waits for the end of the first run and compares its cause, and systemd's facts, with what is expected.
     #[track_caller]
     pub fn ends(&self, cause: &str, facts: &[&str]) {
-        self.until("the first incident", || (!self.incidents(&self.unit).is_empty()).then_some(()));
+        let verdict = "_SYSTEMD_UNIT=watcherd.service";
+        let about = format!("WATCHERD_WORKER={}", self.unit);
+        self.until("the verdict", || {
+            let said = self.ok(&["journalctl", "-q", "-o", "cat", verdict, &about]);
+            (said.contains(" failed because of ") || said.contains("nothing says why")).then_some(())
+        });
         self.until("the end", || (self.unit(&self.unit, "ActiveState") == "failed").then_some(()));
         let known = self.ok(&["systemctl", "show", &self.unit]);
         for fact in facts {
