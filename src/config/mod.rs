@@ -22,8 +22,8 @@ pub use complaint::{Complaint, Severity};
 pub use dirs::{Mode, search_path};
 
 use crate::engine::policy::{Layer, Policies, Settings};
-use check::SettingsLine;
 use crate::rules::{Examples, Fault, PACKAGED, Rule, RuleFile, Rules};
+use check::SettingsLine;
 use dirs::{Found, RULES_DIR, SETTINGS_FILE, UNSUPPORTED_DIRS, WORKERS_DIR, shown};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -125,7 +125,10 @@ impl Content {
                 return text;
             }
             Content::Rules(rules) => {
-                return rules.iter().map(|rule| format!("rule {} = {}  # {}\n", rule.name, rule.cause, rule.from)).collect();
+                return rules
+                    .iter()
+                    .map(|rule| format!("rule {} = {}  # {}\n", rule.name, rule.cause, rule.from))
+                    .collect();
             }
             Content::Settings(settings, set) => {
                 let values: HashMap<_, _> = show::settings_values(settings).into_iter().collect();
@@ -167,7 +170,9 @@ pub fn check_paths(paths: &[PathBuf], mode: Mode, root: &Path) -> Vec<Complaint>
         if !path.is_dir() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             loaded.add(Found { name, path: path.clone(), masked: false }, None);
-        } else if [WORKERS_DIR, RULES_DIR].iter().any(|below| path.join(below).exists()) || path.join(SETTINGS_FILE).exists() {
+        } else if [WORKERS_DIR, RULES_DIR].iter().any(|below| path.join(below).exists())
+            || path.join(SETTINGS_FILE).exists()
+        {
             loaded.add_listing(dirs::list(std::slice::from_ref(path)), None);
         } else {
             loaded.add_listing(dirs::list_one(path), None);
@@ -280,7 +285,10 @@ impl Loaded {
             (checked.refused, checked.complaints, checked.content.map(|layer| Content::Layer(layer.into())))
         };
         self.complaints.extend(complaints);
-        (if refused { FileStatus::Refused } else { FileStatus::Good }, content.filter(|_| !refused).unwrap_or(Content::Nothing))
+        (
+            if refused { FileStatus::Refused } else { FileStatus::Good },
+            content.filter(|_| !refused).unwrap_or(Content::Nothing),
+        )
     }
 
     /// What was in force of the file of this name, wherever on the search path it was.

@@ -39,7 +39,10 @@ pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
     if facts_say.weight > heaviest.saturating_add(BAND) && facts_say.weight > 0 {
         return by_facts_alone(end, facts_say.cause, facts_say.weight, &weighed);
     }
-    let winner = weighed.iter().filter(|clue| clue.weight > 0 && clue.weight.saturating_add(BAND) >= heaviest);
+    // That nothing failed must outweigh every sign that something did.
+    let leads = |one: &&Weighed| one.weight == heaviest || one.clue.cause != Cause::NoCrash;
+    let close = |one: &&Weighed| one.weight > 0 && one.weight.saturating_add(BAND) >= heaviest;
+    let winner = weighed.iter().filter(leads).filter(close);
     let Some(winner) = winner.min_by_key(|one| (one.clue.place, Reverse(one.weight))) else {
         return by_facts_alone(end, facts_say.cause, facts_say.weight, &weighed);
     };

@@ -100,9 +100,7 @@ fn exact(hir: &Hir) -> Option<Vec<Vec<u8>>> {
             set.push(Vec::new());
             Some(set)
         }
-        HirKind::Concat(parts) => {
-            parts.iter().try_fold(vec![Vec::new()], |run, part| product(&run, &exact(part)?))
-        }
+        HirKind::Concat(parts) => parts.iter().try_fold(vec![Vec::new()], |run, part| product(&run, &exact(part)?)),
         HirKind::Alternation(branches) => {
             let mut all = Vec::new();
             for branch in branches {

@@ -140,7 +140,8 @@ impl Reader {
         for id in &candidates {
             let pattern = rules.matcher.pattern(*id);
             // One clue per rule and line; the patterns of a rule follow each other.
-            if done != Some(pattern.rule) && self.try_pattern(&rules.list[pattern.rule], pattern, origin, source, text) {
+            if done != Some(pattern.rule) && self.try_pattern(&rules.list[pattern.rule], pattern, origin, source, text)
+            {
                 done = Some(pattern.rule);
             }
         }
@@ -277,9 +278,9 @@ impl Reader {
         }
         list.retain(|(clue, _)| {
             clue.role == Role::Harmless
-                || !excuses
-                    .iter()
-                    .any(|(place, within, causes)| place.abs_diff(clue.place) <= *within && causes.contains(&clue.cause))
+                || !excuses.iter().any(|(place, within, causes)| {
+                    place.abs_diff(clue.place) <= *within && causes.contains(&clue.cause)
+                })
         });
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one integration binary: scenarios and histories of the engine, the tidiness of the tree, what `make install`
+//! The one integration binary: verdicts, scenarios and histories of the engine, the tidiness of the tree, what `make install`
 //! installs, and watcherd on a real systemd.
 
+mod accuracy;
+mod diagnose;
 mod histories;
 mod installed;
 mod machine;

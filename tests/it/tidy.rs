@@ -17,7 +17,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["engine"]),
     ("act", &["engine", "systemd"]),
     ("api", &["engine"]),
-    ("daemon", &["engine", "config", "systemd", "journal", "progress", "host", "gpu", "store", "act", "api", "rules", "daemon"]),
+    (
+        "daemon",
+        &[
+            "engine", "config", "systemd", "journal", "progress", "host", "gpu", "store", "act", "api", "rules",
+            "daemon",
+        ],
+    ),
     ("ctl", &["api", "config", "engine", "rules", "ctl"]),
 ];
 
