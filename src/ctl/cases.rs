@@ -31,6 +31,9 @@ pub struct Case {
 impl Case {
     /// Reads one line; the error is a fragment that says what is wrong where.
     pub fn parse(line: &str) -> Result<Case, String> {
+        if !line.trim_start().starts_with('{') {
+            return Err("an object is expected".into());
+        }
         let case: Case = serde_json::from_str(line).map_err(|error| {
             let text = error.to_string();
             let text = text.split(" at line ").next().unwrap_or(&text);

@@ -7,8 +7,9 @@
 
 use super::cause::Cause;
 use super::classify::{Verdict, by_facts, ending, facts};
-use super::event::RunEnd;
+use super::event::{Exit, RunEnd, UnitResult};
 use super::evidence::{Clue, Clues, Role, Source};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Clues within so many points of the heaviest one are about equal.
@@ -19,7 +20,6 @@ const DEFENSIBLE: u8 = 15;
 const OLD: u64 = 400;
 const OLD_COSTS: u8 = 25;
 const SUPPRESSED_COSTS: u8 = 10;
-/// The weight at which a clue counts as fully sure.
 const BECAUSE_MAX: usize = 8;
 const CASCADE_MAX: usize = 8;
 const ALSO_MAX: usize = 3;
@@ -29,6 +29,9 @@ const FAULT_SECONDS: u64 = 10;
 /// Why a run ended.
 pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
     let mut weighed = weigh(clues);
+    if is_failure(end) {
+        weighed.iter_mut().filter(|one| one.clue.cause == Cause::NoCrash).for_each(|one| one.weight = 0);
+    }
     lead_by_device(&mut weighed);
     drop_explained(&mut weighed);
     let facts_say = by_facts(end);
@@ -36,8 +39,11 @@ pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
     if facts_say.weight > heaviest.saturating_add(BAND) && facts_say.weight > 0 {
         return by_facts_alone(end, facts_say.cause, facts_say.weight, &weighed);
     }
-    let winner = weighed.iter().filter(|clue| clue.weight > 0 && clue.weight.saturating_add(BAND) >= heaviest);
-    let Some(winner) = winner.min_by_key(|clue| clue.clue.place) else {
+    // That nothing failed must outweigh every sign that something did.
+    let leads = |one: &&Weighed| one.weight == heaviest || one.clue.cause != Cause::NoCrash;
+    let close = |one: &&Weighed| one.weight > 0 && one.weight.saturating_add(BAND) >= heaviest;
+    let winner = weighed.iter().filter(leads).filter(close);
+    let Some(winner) = winner.min_by_key(|one| (one.clue.place, Reverse(one.weight))) else {
         return by_facts_alone(end, facts_say.cause, facts_say.weight, &weighed);
     };
     let mut also: Vec<Cause> = rivals(&weighed, winner);
@@ -64,6 +70,11 @@ pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
         cascade: consequences(&weighed, cause),
         ending: ending(end),
     }
+}
+
+/// Whether systemd itself says that the run failed.
+fn is_failure(end: &RunEnd) -> bool {
+    !matches!((&end.result, end.exit), (UnitResult::Success, Exit::None | Exit::Exited(0)))
 }
 
 /// A clue with the weight that it has in this run.
@@ -136,7 +147,7 @@ fn rivals(weighed: &[Weighed<'_>], winner: &Weighed<'_>) -> Vec<Cause> {
         .filter(|one| one.clue.cause != winner.clue.cause && one.weight > 0)
         .filter(|one| one.weight.saturating_add(DEFENSIBLE) >= winner.weight)
         .collect();
-    close.sort_by_key(|one| (std::cmp::Reverse(one.weight), one.clue.place));
+    close.sort_by_key(|one| (Reverse(one.weight), one.clue.place));
     close.into_iter().map(|one| one.clue.cause).collect()
 }
 
@@ -175,11 +186,13 @@ fn consequences(weighed: &[Weighed<'_>], cause: Cause) -> Vec<String> {
 }
 
 fn told(clues: Vec<&Clue>) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
+    let mut texts: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
     for clue in clues {
-        let line = format!("{}: {}", clue.source.as_str(), clue.text.trim());
-        if !lines.contains(&line) {
-            lines.push(line);
+        let text = clue.text.trim();
+        if !texts.contains(&text) {
+            texts.push(text);
+            lines.push(format!("{}: {text}", clue.source.as_str()));
         }
     }
     lines

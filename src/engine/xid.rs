@@ -56,6 +56,14 @@ pub fn xid(code: u16, words: &str) -> Option<Xid> {
         let cause = if asks.iter().any(|ask| target.contains(ask)) { Cause::GpuHardwareFault } else { Cause::NoCrash };
         return Some(Xid { cause, rank: RECOVERY });
     }
+    // Newer drivers name the code that this clean-up follows from.
+    if code == 45
+        && let Some((_, previous)) = words.split_once("previous Xid ")
+        && let Some(found) = previous.split(|c: char| !c.is_ascii_digit()).next().and_then(|code| code.parse().ok())
+        && found != 45
+    {
+        return xid(found, words);
+    }
     let at = ORDER.iter().position(|(codes, _)| codes.contains(&code))?;
     let rank = u8::try_from(at).unwrap_or(u8::MAX);
     let nonfatal = (144..=150).contains(&code) && words.contains("Nonfatal");
@@ -82,6 +90,8 @@ mod tests {
         assert_eq!(cause(154, changed), Some(Cause::GpuHardwareFault));
         let back = "154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)";
         assert_eq!(cause(154, back), Some(Cause::NoCrash));
+        assert_eq!(cause(45, "45, pid=7, name=a, Ch 00000001"), Some(Cause::NoCrash));
+        assert_eq!(cause(45, "45, pid=7, name=a, Ch 00000001 caused by previous Xid 149"), Some(Cause::GpuHardwareFault));
         assert_eq!(cause(7, ""), None);
     }
 

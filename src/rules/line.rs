@@ -24,17 +24,22 @@ pub fn split(line: &[u8]) -> Line<'_> {
     }
 }
 
-/// `[   12.345678] text`, or `<4>[12.3] text`.
+/// `[   12.345678] text`, `[Mon Nov 23 10:11:12 2026] text`, or `<4>[12.3] text`.
 fn dmesg(line: &[u8]) -> Option<&[u8]> {
     let line = match line {
         [b'<', a, b'>', rest @ ..] if a.is_ascii_digit() => rest,
         other => other,
     };
     let inside = line.strip_prefix(b"[")?;
-    let end = memchr(b']', &inside[..inside.len().min(20)])?;
+    let end = memchr(b']', &inside[..inside.len().min(30)])?;
     let (stamp, text) = (inside[..end].trim_ascii_start(), inside[end + 1..].strip_prefix(b" ")?);
     let number = stamp.len() >= 5 && stamp.contains(&b'.') && stamp.iter().all(|b| b.is_ascii_digit() || *b == b'.');
-    number.then_some(text)
+    (number || is_dmesg_date(stamp)).then_some(text)
+}
+
+/// `Mon Nov 23 10:11:12 2026`, as `dmesg -T` prints it.
+fn is_dmesg_date(stamp: &[u8]) -> bool {
+    stamp.len() == 24 && stamp[3] == b' ' && stamp[7] == b' ' && stamp[13] == b':' && stamp[16] == b':'
 }
 
 /// `Nov 23 10:11:12 host ident[12]: text`, with the time also in the ISO form.
@@ -110,6 +115,7 @@ mod tests {
         let cases: &[(&str, Option<Source>, &str)] = &[
             ("plain words", None, "plain words"),
             ("[   12.345678] Out of memory: x", Some(Source::Kernel), "Out of memory: x"),
+            ("[Mon Nov  2 10:11:12 2026] Oops", Some(Source::Kernel), "Oops"),
             ("Nov 23 10:11:12 box kernel: Out of memory", Some(Source::Kernel), "Out of memory"),
             ("Nov 23 10:11:12 box kernel: [12345.678] Oops", Some(Source::Kernel), "Oops"),
             ("Nov  3 10:11:12 box systemd[1]: x.service: y", Some(Source::Manager), "x.service: y"),

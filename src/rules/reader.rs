@@ -248,9 +248,18 @@ impl Reader {
     /// Whether the rule counts at that place, by the rules that it needs and those that exclude it.
     fn counts(&self, rule: &Rule, place: u64) -> bool {
         let Some(index) = self.rules.list.iter().position(|known| known.name == rule.name) else { return false };
-        let near = |other: &usize| self.near(*other, place, rule.within);
-        (rule.needs.is_empty() || self.rules.needs[index].iter().any(near))
-            && !self.rules.unless[index].iter().any(near)
+        self.has_needs(index, place)
+            && !self.rules.unless[index].iter().any(|other| {
+                let beside = |found: &&Found| found.place.abs_diff(place) <= rule.within;
+                let kept = self.kept.get(other);
+                kept.is_some_and(|kept| kept.all().filter(beside).any(|found| self.has_needs(*other, found.place)))
+            })
+    }
+
+    fn has_needs(&self, rule: usize, place: u64) -> bool {
+        let needs = &self.rules.needs[rule];
+        let within = self.rules.list[rule].within;
+        self.rules.list[rule].needs.is_empty() || needs.iter().any(|other| self.near(*other, place, within))
     }
 
     fn near(&self, rule: usize, place: u64, within: u64) -> bool {
