@@ -55,6 +55,8 @@ pub struct Examiner {
     answers: mpsc::Receiver<(IncidentId, Findings)>,
     counters: Option<Counters>,
     live: Live,
+    /// The units that ran before we did are known; those that come now are new.
+    listed: bool,
     /// What is known already.
     ready: VecDeque<Event>,
 }
@@ -70,7 +72,7 @@ impl Examiner {
         let counters =
             Counters::new().inspect_err(|error| tracing::warn!("control groups cannot be followed: {error}"));
         let live = Live::start(scope, live_rules);
-        Ok(Examiner { requests, answers, counters: counters.ok(), live, ready: VecDeque::new() })
+        Ok(Examiner { requests, answers, counters: counters.ok(), live, listed: false, ready: VecDeque::new() })
     }
 
     /// Follows the journal and the control groups of the runs that the views show.
@@ -80,12 +82,18 @@ impl Examiner {
         for (id, view) in changes {
             match (id, view) {
                 (ObjectId::Worker(name), Some(View::Worker(view))) if view.main_pid != 0 => {
-                    counters.follow(name, view.invocation, view.main_pid);
+                    let rise = counters.follow(name, view.invocation, view.main_pid, self.listed);
+                    self.ready.extend(rise.map(sign));
                 }
-                (ObjectId::Worker(name), None) => counters.forget(name),
+                (ObjectId::Worker(name), None) => counters.let_go(name),
                 _ => {}
             }
         }
+    }
+
+    /// From here on, runs that come are new ones.
+    pub fn all_listed(&mut self) {
+        self.listed = true;
     }
 
     /// Has a run examined; [`Examiner::next`] brings what was found.

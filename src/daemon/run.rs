@@ -113,6 +113,8 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let mut watching = tokio::spawn(async move { watch::follow(&address, jobs, interest_changes, events_in).await });
     daemon.first_listing(&mut events, &mut watching, &mut publisher).await?;
 
+    daemon.performer.examiner().all_listed();
+
     take_name(&connection).await?;
     let (publications, queue) = mpsc::channel(PUBLICATIONS_MAX);
     let mut publishing = tokio::spawn(publisher.run(queue));

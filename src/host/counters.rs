@@ -9,6 +9,7 @@ use procfs::process::Process;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 
@@ -47,6 +48,8 @@ impl AsFd for Source {
 struct Run {
     invocation: Option<InvocationId>,
     cgroup: PathBuf,
+    /// Of the group's directory.
+    inode: Option<u64>,
     first: Values,
     last: Values,
     watches: Vec<WatchDescriptor>,
@@ -73,13 +76,29 @@ impl Counters {
     }
 
     /// Follows the run whose main process is `pid`; a run that is followed already is left as it is.
-    pub fn follow(&mut self, worker: &WorkerName, invocation: Option<InvocationId>, pid: u32) {
+    ///
+    /// `fresh` says that the run began while we looked on: its group is then a new one, whose counters begin at zero,
+    /// unless it is still that of the run before. What rose already is returned.
+    pub fn follow(
+        &mut self,
+        worker: &WorkerName,
+        invocation: Option<InvocationId>,
+        pid: u32,
+        fresh: bool,
+    ) -> Option<Rise> {
         if self.runs.get(worker).is_some_and(|run| run.invocation == invocation) {
-            return;
+            return None;
         }
-        self.forget(worker);
-        let Some(cgroup) = unit_cgroup(pid, worker.unit()) else { return };
-        let mut run = Run { invocation, first: Values::new(), last: Values::new(), watches: Vec::new(), cgroup };
+        let before = self.forget(worker);
+        let cgroup = unit_cgroup(pid, worker.unit())?;
+        let inode = std::fs::metadata(&cgroup).map(|metadata| metadata.ino()).ok();
+        let first = match before {
+            Some(before) if inode.is_some() && before.inode == inode => before.last,
+            _ if fresh => Values::new(),
+            _ => read(&cgroup),
+        };
+        let last = first.clone();
+        let mut run = Run { invocation, inode, first, last, watches: Vec::new(), cgroup };
         for (file, _) in FILES {
             // Without the controller there is no file.
             if let Ok(watch) = self.inotify.get_ref().0.add_watch(&run.cgroup.join(file), AddWatchFlags::IN_MODIFY) {
@@ -87,18 +106,24 @@ impl Counters {
                 run.watches.push(watch);
             }
         }
-        run.first = read(&run.cgroup);
-        run.last.clone_from(&run.first);
         self.runs.insert(worker.clone(), run);
+        self.look(worker)
     }
 
-    pub fn forget(&mut self, worker: &WorkerName) {
-        let Some(run) = self.runs.remove(worker) else { return };
-        for watch in run.watches {
+    /// Ends following, and returns what was known.
+    fn forget(&mut self, worker: &WorkerName) -> Option<Run> {
+        let mut run = self.runs.remove(worker)?;
+        for watch in run.watches.drain(..) {
             self.watched.remove(&watch);
             // The kernel has removed it already if the group is gone.
             let _ = self.inotify.get_ref().0.rm_watch(watch);
         }
+        Some(run)
+    }
+
+    /// The worker is not supervised any more.
+    pub fn let_go(&mut self, worker: &WorkerName) {
+        self.forget(worker);
     }
 
     /// The next counters that rise; may be dropped while it waits.
@@ -217,6 +242,7 @@ mod tests {
         let mut run = Run {
             invocation: None,
             cgroup: directory.to_owned(),
+            inode: None,
             first: Values::new(),
             last: Values::new(),
             watches: Vec::new(),

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-<<<<<<< HEAD
-//! The one integration binary: scenarios and histories of the engine, the tidiness of the tree, what `make install`
-//! installs, and watcherd on a real systemd, in containers and in a virtual machine.
-=======
-//! The one integration binary: verdicts, scenarios and histories of the engine, the tidiness of the tree, what `make install`
-//! installs, and watcherd on a real systemd.
->>>>>>> verdict
+//! The one integration binary: verdicts, scenarios and histories of the engine, the tidiness of the tree, what
+//! `make install` installs, and watcherd on a real systemd, in containers and in a virtual machine.
 
 mod accuracy;
 mod diagnose;
