@@ -327,6 +327,13 @@ pub struct Diagnose {
     /// The log; "-" or nothing is the standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: Option<PathBuf>,
+    /// Judge a run of this unit by the journal: the last one that failed
+    #[arg(long, value_name = "UNIT")]
+    #[arg(conflicts_with_all = ["file", "result", "exit_code", "signal", "kernel", "last_n_lines", "batch"])]
+    pub unit: Option<String>,
+    /// This run of the unit: its invocation ID, or at least eight digits that begin it
+    #[arg(long, value_name = "RUN", requires = "unit")]
+    pub run: Option<String>,
     /// systemd's result, such as exit-code, signal or oom-kill
     #[arg(long, value_name = "RESULT")]
     pub result: Option<String>,

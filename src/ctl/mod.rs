@@ -16,6 +16,7 @@ mod model;
 mod names;
 mod out;
 mod session;
+mod unit_run;
 mod verbs;
 mod when;
 

@@ -118,8 +118,10 @@ fn begin(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Wall, JournalErro
         journal.add_match(invocation_field(wanted.scope), invocation.to_string())?;
         journal.seek_head()?;
         said = match journal.next() {
-            Ok(true) => Some(journal.at()?),
-            Ok(false) => None,
+            Ok(true) if wanted.since != Wall::NEVER => Some(journal.at()?),
+            // A line about the end says nothing about the begin. A program may be quicker than the line about its start.
+            Ok(true) if begins(journal)? => Some(Wall(journal.at()?.0.saturating_sub(SLACK.as_micros() as i64))),
+            Ok(_) => None,
             Err(error) if super::is_about_entry(&error) => None,
             Err(error) => return Err(error),
         };

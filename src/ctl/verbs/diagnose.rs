@@ -8,9 +8,11 @@ use crate::ctl::failure::{Failure, Outcome, exit};
 use crate::ctl::log;
 use crate::ctl::out::diagnosis;
 use crate::ctl::session::Session;
+use crate::ctl::unit_run;
 use crate::ctl::verbs::check::mode;
 use crate::engine::classify::Verdict;
-use crate::engine::evidence::Source;
+use crate::engine::event::RunEnd;
+use crate::engine::evidence::{Clues, Source};
 use crate::engine::judge::judge;
 use crate::engine::time::Wall;
 use crate::rules::{Reader, Rules};
@@ -38,6 +40,11 @@ fn rules(session: &Session) -> Arc<Rules> {
 }
 
 fn single(session: &Session, rules: &Arc<Rules>, given: &Diagnose) -> Outcome {
+    if let Some(unit) = &given.unit {
+        let run = unit_run::find(session, unit, given.run.as_deref())?;
+        let clues = rules.read(&run.evidence);
+        return tell(session, rules, &run.name, &run.end, &clues, &run.evidence.gaps);
+    }
     let end = cases::run_end(given.result.as_deref(), given.exit_code, given.signal.as_deref(), false)
         .map_err(Failure::usage)?;
     let mut reader = Reader::new(rules.clone());
@@ -55,16 +62,21 @@ fn single(session: &Session, rules: &Arc<Rules>, given: &Diagnose) -> Outcome {
     let name = path.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
     read_log(session, path, given.last_n_lines, &mut reader)
         .map_err(|error| Failure::failed(format!("{name}: {}", plain(&error))))?;
-    let clues = reader.finish();
-    let verdict = judge(&end, &clues);
+    tell(session, rules, &name, &end, &reader.finish(), &[])
+}
+
+/// Judges and prints.
+fn tell(session: &Session, rules: &Rules, name: &str, end: &RunEnd, clues: &Clues, gaps: &[String]) -> Outcome {
+    let mut verdict = judge(end, clues);
+    verdict.because.extend(gaps.iter().map(|gap| format!("not known: {gap}")));
     let advice = advice(rules, &verdict, clues.list.iter().map(|clue| (&*clue.rule, clue.cause)));
     if let Some(form) = session.json() {
-        return session.print_json(&Value::Array(vec![diagnosis::json(&name, &verdict, &advice)]), form);
+        return session.print_json(&Value::Array(vec![diagnosis::json(name, &verdict, &advice)]), form);
     }
     if session.options.quiet {
         session.print(&diagnosis::line(&verdict))?;
     } else {
-        session.print_list(&diagnosis::block(&name, &verdict, &advice, &session.look_now()))?;
+        session.print_list(&diagnosis::block(name, &verdict, &advice, &session.look_now()))?;
     }
     Ok(exit::OK)
 }

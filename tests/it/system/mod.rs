@@ -8,6 +8,7 @@ mod crash;
 mod daemon;
 mod journal;
 mod life;
+mod verdict;
 
 use crate::machine::{Machine, Suite};
 
