@@ -91,7 +91,10 @@ mod tests {
         let back = "154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)";
         assert_eq!(cause(154, back), Some(Cause::NoCrash));
         assert_eq!(cause(45, "45, pid=7, name=a, Ch 00000001"), Some(Cause::NoCrash));
-        assert_eq!(cause(45, "45, pid=7, name=a, Ch 00000001 caused by previous Xid 149"), Some(Cause::GpuHardwareFault));
+        assert_eq!(
+            cause(45, "45, pid=7, name=a, Ch 00000001 caused by previous Xid 149"),
+            Some(Cause::GpuHardwareFault)
+        );
         assert_eq!(cause(7, ""), None);
     }
 
