@@ -33,13 +33,18 @@
 //! 5. Unknown is not zero: what cannot be read proves nothing.
 //! 6. Everything kept has a cap, every wait has a deadline, every channel is bounded.
 //!
-//! Who may import whom (a test checks it): the engine nothing; [`config`] only the engine's policy; the adapters
+//! Why a run ended is told by lines: [`rules`] recognises them (patterns are data, in packaging/rules.d), and
+//! engine/judge weighs what they say. `watcherctl diagnose` does the same without any daemon.
+//!
+//! Who may import whom (a test checks it): the engine nothing; [`rules`] only the engine's words; [`config`] only the
+//! engine's policy and the form of rules; the adapters
 //! ([`systemd`], [`journal`], [`store`]) only the engine's words, never each other; [`api`] only the engine's words;
-//! [`daemon`] everything but [`ctl`]; [`ctl`] the client side of [`api`], [`config`], and words of the engine.
+//! [`daemon`] everything but [`ctl`]; [`ctl`] the client side of [`api`], [`config`], [`rules`], and words of the engine.
 //!
 //! To add an observation: an `Event` variant (the compiler lists every match), an adapter file, a scenario under
 //! tests/scenarios. To add a remedy: an `Action` variant and an arm in daemon/perform. To add a cause: a row in
-//! engine/cause, a rule in engine/classify, a scenario. To add a verb: one file in ctl/verbs and one clap variant. To
+//! engine/cause, rules in packaging/rules.d, labelled cases in tests/cases.jsonl. To add a message of a program: a
+//! pattern and an example in packaging/rules.d. To add a verb: one file in ctl/verbs and one clap variant. To
 //! add a journal entry: a row in `EntryKind` and one in systemd/catalog.
 
 pub mod engine;

@@ -291,6 +291,25 @@ impl Loaded {
         )
     }
 
+    /// Rules of the admin that name others which do not exist.
+    fn unknown_rules(&self) -> Vec<Complaint> {
+        if !self.files.iter().any(|file| matches!(file.content, Content::Rules(_))) {
+            return Vec::new();
+        }
+        let all = self.rules();
+        let mut complaints = Vec::new();
+        for file in &self.files {
+            let Content::Rules(rules) = &file.content else { continue };
+            for rule in rules.iter() {
+                for name in rule.needs.iter().chain(&rule.unless).filter(|name| all.rule(name).is_none()) {
+                    let text = format!("{}: there is no rule {name:?}", rule.name);
+                    complaints.push(Complaint::about(Severity::Warning, rule.from.clone(), text));
+                }
+            }
+        }
+        complaints
+    }
+
     /// What was in force of the file of this name, wherever on the search path it was.
     fn last_good(&self, name: &str) -> Option<&Content> {
         let file = self.files.iter().find(|file| file.name == name)?;
@@ -298,6 +317,7 @@ impl Loaded {
     }
 
     fn finish(mut self) -> Loaded {
+        self.complaints.extend(self.unknown_rules());
         self.complaints.extend(overlap::overlaps(&self.policies.layers));
         self
     }

@@ -215,3 +215,6 @@ fn by_facts_alone(end: &RunEnd, cause: Cause, weight: u8, weighed: &[Weighed<'_>
         ending: ending(end),
     }
 }
+
+#[cfg(test)]
+mod tests;

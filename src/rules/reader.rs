@@ -223,11 +223,12 @@ impl Reader {
     /// The clues so far.
     pub fn clues(&self) -> Clues {
         let mut list: Vec<(Clue, Chain)> = Vec::new();
-        for (rule, kept) in self.kept.iter().map(|(at, kept)| (&self.rules.list[*at], kept)) {
+        for (index, kept) in &self.kept {
+            let rule = &self.rules.list[*index];
             if kept.count < rule.at_least {
                 continue;
             }
-            let counts = |found: &&Found| self.counts(rule, found.place);
+            let counts = |found: &&Found| self.counts(*index, found.place);
             list.extend(kept.all().filter(counts).map(|found| (clue(rule, kept.count, found), found.chain)));
         }
         self.excuse(&mut list);
@@ -246,11 +247,11 @@ impl Reader {
     }
 
     /// Whether the rule counts at that place, by the rules that it needs and those that exclude it.
-    fn counts(&self, rule: &Rule, place: u64) -> bool {
-        let Some(index) = self.rules.list.iter().position(|known| known.name == rule.name) else { return false };
+    fn counts(&self, index: usize, place: u64) -> bool {
+        let within = self.rules.list[index].within;
         self.has_needs(index, place)
             && !self.rules.unless[index].iter().any(|other| {
-                let beside = |found: &&Found| found.place.abs_diff(place) <= rule.within;
+                let beside = |found: &&Found| found.place.abs_diff(place) <= within;
                 let kept = self.kept.get(other);
                 kept.is_some_and(|kept| kept.all().filter(beside).any(|found| self.has_needs(*other, found.place)))
             })
@@ -272,7 +273,7 @@ impl Reader {
         for (index, kept) in &self.kept {
             let rule = &self.rules.list[*index];
             if !rule.excuses.is_empty() && kept.count >= rule.at_least {
-                let counting = kept.all().filter(|found| self.counts(rule, found.place));
+                let counting = kept.all().filter(|found| self.counts(*index, found.place));
                 excuses.extend(counting.map(|found| (found.place, rule.within, rule.excuses.as_slice())));
             }
         }

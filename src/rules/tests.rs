@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
+use crate::engine::cause::Cause;
+use crate::engine::evidence::{CLUES_MAX, Item, Role, Source, TEXT_MAX};
+use crate::engine::time::Wall;
+use std::collections::BTreeSet;
 
 #[test]
 fn the_packaged_files_have_no_fault() {
@@ -7,5 +11,247 @@ fn the_packaged_files_have_no_fault() {
         let file = RuleFile::parse(name, text, Examples::Prove);
         let faults: Vec<String> = file.faults.iter().map(|fault| format!("{name}:{fault}")).collect();
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    }
+}
+
+#[test]
+fn every_packaged_rule_has_an_example_a_name_of_its_own_and_names_only_rules_that_exist() {
+    let rules = Rules::packaged();
+    let count: usize =
+        PACKAGED.iter().map(|(name, text)| RuleFile::parse(name, text, Examples::Skip).rules.len()).sum();
+    assert_eq!(rules.list().len(), count, "a name is there twice");
+    for rule in rules.list() {
+        assert!(!rule.examples.is_empty(), "{} has no example", rule.name);
+        for name in rule.needs.iter().chain(&rule.unless) {
+            assert!(rules.rule(name).is_some(), "{} names {name}", rule.name);
+        }
+    }
+    let told: BTreeSet<Cause> = rules.list().iter().map(|rule| rule.cause).collect();
+    assert_eq!(told.len(), Cause::ALL.len(), "a cause has no rule");
+}
+
+#[test]
+fn the_packaged_directory_has_no_file_that_is_not_built_in() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/rules.d");
+    let mut names: Vec<String> = std::fs::read_dir(directory)
+        .expect("the directory is there")
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, PACKAGED.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_fault_is_told_with_its_line_and_what_is_allowed() {
+    let cases = [
+        ("[[rule]]\ncause = 'gpu-oom'\n", "1: name: is missing"),
+        ("[[rule]]\nname = 'A b'\n", "2: name: write lower-case letters, digits, dots and dashes, at most 80"),
+        ("[[rule]]\nname = 'a'\npatterns = ['abc']\n", "1: a.cause: is missing"),
+        ("[[rule]]\nname = 'a'\ncause = 'oops'\npatterns = ['abc']\n", "3: a.cause: \"oops\" is not one of gpu-oom, "),
+        (
+            "[[rule]]\nname = 'a'\nrole = 'boss'\ncause = 'unknown'\npatterns = ['abc']\n",
+            "3: a.role: \"boss\" is not one of proof, symptom, hint, end, harmless, context",
+        ),
+        ("[[rule]]\nname = 'a'\ncause = 'unknown'\n", "1: a.patterns: a rule needs at least one"),
+        (
+            "[[rule]]\nname = 'a'\ncause = 'unknown'\npatterns = ['a(b']\n",
+            "4: a.patterns: not a valid pattern: unclosed group",
+        ),
+        (
+            "[[rule]]\nname = 'a'\ncause = 'unknown'\npatterns = ['.*']\n",
+            "4: a.patterns: the pattern can match without any fixed text",
+        ),
+        (
+            "[[rule]]\nname = 'a'\ncause = 'unknown'\npatterns = ['abc\\w{500}{500}']\n",
+            "4: a.patterns: the pattern is too large, 256 KiB are allowed",
+        ),
+        (
+            "[[rule]]\nname = 'a'\ncause = 'unknown'\nweight = 101\npatterns = ['abc']\n",
+            "4: a.weight: a whole number from 0 to 100 is expected",
+        ),
+        ("[[rule]]\nname = 'a'\ncause = 'unknown'\npatterns = 'abc'\n", "4: a.patterns: a list of texts is expected"),
+        (
+            "[[rule]]\nname = 'a'\ncause = 'unknown'\npatterns = ['abc']\nexamples = ['x']\n",
+            "5: a.examples: no pattern of the rule matches this",
+        ),
+        (
+            "[[rule]]\nname = 'a'\ncause = 'unknown'\npatterns = ['abc']\ncounter-examples = ['xabc']\n",
+            "5: a.counter-examples: a pattern of the rule matches this",
+        ),
+        (
+            "[[rule]]\nname = 'a'\nfoo = 1\ncause = 'unknown'\npatterns = ['abc']\n",
+            "3: foo: is unknown and has no effect; known are name, ",
+        ),
+        ("rule = 1\n", "1: rule: write [[rule]] with two pairs of brackets"),
+        ("a = [", "not valid TOML"),
+    ];
+    for (text, expected) in cases {
+        let file = RuleFile::parse("x.toml", text, Examples::Prove);
+        let told: Vec<String> = file.faults.iter().map(ToString::to_string).collect();
+        assert!(told.iter().any(|line| line.contains(expected)), "{text:?}: {told:?}");
+    }
+}
+
+#[test]
+fn a_later_rule_of_the_same_name_counts() {
+    let rule = |cause: &str| {
+        let text = format!("[[rule]]\nname = 'a'\ncause = '{cause}'\npatterns = ['gremlin']\n");
+        RuleFile::parse("x.toml", &text, Examples::Prove).rules
+    };
+    let rules = Rules::new([rule("disk-full"), rule("fd-limit")].concat());
+    assert_eq!(verdict(&rules, &["a gremlin"]), Cause::FdLimit);
+}
+
+#[test]
+fn what_a_rule_needs_and_what_excludes_it_must_be_near() {
+    let text = "
+[[rule]]
+name = 'frame'
+role = 'context'
+patterns = ['frame one']
+[[rule]]
+name = 'boom'
+cause = 'fd-limit'
+patterns = ['boom']
+needs = ['frame']
+unless = ['calm']
+within = 2
+[[rule]]
+name = 'calm'
+role = 'context'
+patterns = ['keep calm']
+";
+    let rules = Rules::new(RuleFile::parse("x.toml", text, Examples::Prove).rules);
+    assert_eq!(verdict(&rules, &["boom"]), Cause::Unknown);
+    assert_eq!(verdict(&rules, &["frame one", "", "boom"]), Cause::FdLimit);
+    assert_eq!(verdict(&rules, &["frame one", "", "", "boom"]), Cause::Unknown);
+    assert_eq!(verdict(&rules, &["keep calm", "frame one", "boom"]), Cause::Unknown);
+}
+
+#[test]
+fn a_line_counts_only_for_rules_that_read_its_source() {
+    let rules = Rules::packaged();
+    let evidence = |source| Evidence {
+        items: vec![Item {
+            source,
+            at: Wall(1),
+            pid: 7,
+            text: "EXT4-fs error (device sda1): x".into(),
+            cursor: String::new(),
+        }],
+        ..Evidence::default()
+    };
+    assert_eq!(rules.verdict(&RunEnd::default(), &evidence(Source::Kernel)).cause, Cause::StorageFault);
+    assert_eq!(rules.verdict(&RunEnd::default(), &evidence(Source::CoreDump)).cause, Cause::Unknown);
+}
+
+#[test]
+fn blocks_and_single_lines_have_the_same_clues() {
+    let rules = Rules::packaged();
+    let text = b"one\nKeyError: 'x'\n\nNov 23 10:11:12 box kernel: Out of memory: Killed process 7 (a)\nlast: Segmentation fault";
+    let mut by_block = Reader::new(rules.clone());
+    by_block.block(text);
+    let mut by_line = Reader::new(rules);
+    for line in text.split(|byte| *byte == b'\n') {
+        by_line.line(None, Wall::NEVER, 0, line);
+    }
+    assert_eq!(by_block.lines(), 5);
+    assert_eq!(by_block.finish(), by_line.finish());
+}
+
+#[test]
+fn any_bytes_give_bounded_clues_and_exactly_one_verdict() {
+    let rules = Rules::packaged();
+    let words: Vec<&str> = rules.list().iter().flat_map(|rule| &rule.examples).map(String::as_str).collect();
+    for seed in 1..=40 {
+        let mut dice = Dice(seed);
+        let mut reader = Reader::new(rules.clone());
+        for _ in 0..400 {
+            reader.line(None, Wall::NEVER, 0, &dice.line(&words));
+        }
+        let clues = reader.finish();
+        assert!(clues.list.len() <= CLUES_MAX && clues.lines == 400);
+        assert!(clues.list.iter().all(|clue| clue.text.len() <= 3 * TEXT_MAX && clue.place <= 400));
+        let ends = [RunEnd::default(), RunEnd { exit: crate::engine::event::Exit::Killed(9), ..RunEnd::default() }];
+        for end in ends {
+            let verdict = judge(&end, &clues);
+            assert!(verdict.confidence < 100 && verdict.because.len() <= 12 && verdict.also.len() <= 3);
+            assert!(!verdict.also.contains(&verdict.cause));
+            assert_eq!(verdict, judge(&end, &clues), "the same clues, the same verdict");
+        }
+    }
+}
+
+#[test]
+fn a_line_of_a_mebibyte_is_cut() {
+    let mut line = vec![b'x'; 1 << 20];
+    line.extend_from_slice(b" Segmentation fault");
+    let mut reader = Reader::new(Rules::packaged());
+    reader.block(&line);
+    assert_eq!(judge(&RunEnd::default(), &reader.finish()).cause, Cause::Unknown);
+}
+
+#[test]
+fn the_first_exception_of_a_chain_that_explains_something_is_the_cause() {
+    let rules = Rules::packaged();
+    let head = "Traceback (most recent call last):";
+    let link = "During handling of the above exception, another exception occurred:";
+    let chain = |first: &str, second: &str| verdict(&rules, &[head, first, link, head, second]);
+    assert_eq!(
+        chain("OSError: [Errno 28] No space left on device", "requests.exceptions.ReadTimeout: Read timed out."),
+        Cause::DiskFull
+    );
+    assert_eq!(
+        chain(
+            "FileNotFoundError: [Errno 2] No such file or directory: 'a'",
+            "psycopg2.OperationalError: Connection refused"
+        ),
+        Cause::FileNotFound
+    );
+    assert_eq!(
+        chain("KeyError: 'cached'", "requests.exceptions.ReadTimeout: Read timed out."),
+        Cause::OperationTimeout
+    );
+}
+
+#[test]
+fn roles_have_usual_weights() {
+    let rules = Rules::packaged();
+    assert!(rules.list().iter().all(|rule| rule.role != Role::Context || rule.excuses.is_empty()));
+}
+
+fn verdict(rules: &Arc<Rules>, lines: &[&str]) -> Cause {
+    let mut reader = Reader::new(rules.clone());
+    for line in lines {
+        reader.line(None, Wall::NEVER, 0, line.as_bytes());
+    }
+    judge(&RunEnd::default(), &reader.finish()).cause
+}
+
+/// A seeded generator (xorshift64*), so that every failure can be played again.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize
+    }
+
+    /// An example, a piece of one, noise, or a mixture.
+    fn line(&mut self, words: &[&str]) -> Vec<u8> {
+        let mut line = Vec::new();
+        for _ in 0..self.next() % 4 {
+            let word = words[self.next() % words.len()].as_bytes();
+            match self.next() % 4 {
+                0 => line.extend_from_slice(word),
+                1 => line.extend_from_slice(&word[..self.next() % word.len().max(1)]),
+                2 => line.extend((0..self.next() % 60).map(|_| 0_u8).map(|_| b'\x1b')),
+                _ => line.extend((0..self.next() % 80).map(|at| (at * 31 + word.len()) as u8)),
+            }
+        }
+        line.retain(|byte| *byte != b'\n');
+        line
     }
 }

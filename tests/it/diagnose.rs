@@ -133,3 +133,19 @@ fn a_rule_of_the_admin_counts_and_a_broken_one_is_told_with_its_line() {
     std::os::unix::fs::symlink("/dev/null", rules.join("process.toml")).expect("it can be made");
     assert_eq!(text(&diagnose(home.path(), &["-q"], b"free(): invalid pointer\n").stdout), "unknown\n");
 }
+
+#[test]
+fn the_example_of_the_man_page_works() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/man/watcherd.rules.5"));
+    let page = page.expect("a readable page");
+    let example = page.split(".SH EXAMPLE\n.nf\n").nth(1).and_then(|rest| rest.split(".fi\n").next());
+    let home = tempfile::tempdir().expect("a directory");
+    let rules = home.path().join("watcherd/rules.d");
+    fs::create_dir_all(&rules).expect("it can be made");
+    fs::write(rules.join("mine.toml"), example.expect("an example").replace("\\\\", "\\")).expect("it can be written");
+    let output = diagnose(home.path(), &[], b"ERROR no seat left on lic1:27000\n");
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("standard input: service-unreachable (78% sure)"), "{shown}");
+    assert!(shown.ends_with("Advice:\n  Wait for a seat, or ask for more.\n"), "{shown}");
+    assert_eq!(text(&output.stderr), "");
+}

@@ -49,6 +49,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("watcherctl hold train --until 18:00", "The same until six o'clock; prints the number for release."),
     ("watcherctl status --json=short | jq '.[].Phase'", "What scripts read."),
     ("watcherctl incidents --since yesterday --cause disk-full", "Every full disk since yesterday."),
+    ("journalctl -u train -b | watcherctl diagnose", "Says why it failed, by its log alone."),
     ("watcherctl check && systemctl reload watcherd", "Puts a changed configuration in force."),
 ];
 
@@ -90,7 +91,7 @@ fn page() -> String {
     roff.control("SH", ["EXAMPLES"]);
     items(&mut roff, EXAMPLES);
     roff.control("SH", ["SEE ALSO"]);
-    let others = "watcherd(8), watcherd.toml(5), watcherd-worker(5), org.watcherd1(5), systemctl(1), systemd-run(1), \
+    let others = "watcherd(8), watcherd.toml(5), watcherd-worker(5), watcherd.rules(5), org.watcherd1(5), systemctl(1), systemd-run(1), \
                   journalctl(1)";
     roff.text([roman(others)]);
     roff.to_roff()
