@@ -50,7 +50,7 @@ impl Live {
         let mut reader = Reader::new(rules, tell);
         let plan = Plan { scope: scope.of_journal(), directory: None, start: Start::Tail, watched: Vec::new() };
         let follower = follow::follow(plan, move |heard| reader.hear(heard));
-        let follower = follower.inspect_err(|error| complain(error)).ok();
+        let follower = follower.inspect_err(complain).ok();
         Live { follower, signs, watched: BTreeMap::new() }
     }
 
