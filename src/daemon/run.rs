@@ -20,6 +20,7 @@ use crate::store;
 use crate::systemd::jobs::Jobs;
 use crate::systemd::watch::{self, WatchError};
 use std::os::unix::fs::DirBuilderExt;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -456,6 +457,8 @@ impl Daemon {
 struct Liveness {
     connection: Connection,
     interval: Option<tokio::time::Interval>,
+    /// A question to the bus that has no answer yet; it outlives a tick that is dropped because something else happened.
+    asked: Option<Pin<Box<dyn Future<Output = bool>>>>,
     ready: Ready,
 }
 
@@ -464,15 +467,24 @@ impl Liveness {
         Liveness {
             connection: connection.clone(),
             interval: ready::watchdog_interval().map(interval),
+            asked: None,
             ready: Ready::default(),
         }
     }
 
-    /// Waits for the next time to say that we are alive, and says it if the bus still answers.
+    /// Waits for the next time to say that we are alive, and says it if the bus still answers. Nothing is lost if the
+    /// future is dropped.
     async fn tick(&mut self) {
         let Some(interval) = &mut self.interval else { return std::future::pending().await };
-        interval.tick().await;
-        if bus_answers(&self.connection, interval.period()).await {
+        if self.asked.is_none() {
+            interval.tick().await;
+        }
+        let ask = || -> Pin<Box<dyn Future<Output = bool>>> {
+            Box::pin(bus_answers(self.connection.clone(), interval.period()))
+        };
+        let answered = self.asked.get_or_insert_with(ask).await;
+        self.asked = None;
+        if answered {
             self.ready.alive();
         } else {
             tracing::error!("the bus does not answer");
@@ -481,7 +493,7 @@ impl Liveness {
 }
 
 /// Asks the bus itself, never PID 1.
-async fn bus_answers(connection: &Connection, within: Duration) -> bool {
+async fn bus_answers(connection: Connection, within: Duration) -> bool {
     let bus = "org.freedesktop.DBus";
     let asked = connection.call_method(Some(bus), "/org/freedesktop/DBus", Some(bus), "GetId", &());
     matches!(timeout(within, asked).await, Ok(Ok(_)))
