@@ -521,3 +521,30 @@ fn publisher_ended(ended: Result<zbus::Result<()>, tokio::task::JoinError>) -> S
         Err(error) => Stop::Broken(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::os::unix::net::UnixStream;
+    use zbus::Guid;
+    use zbus::connection::Builder;
+
+    #[tokio::test]
+    async fn a_tick_that_is_dropped_is_not_lost() {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let bus = Builder::unix_stream(ours).server(Guid::generate()).p2p().build();
+        let client = Builder::unix_stream(theirs).p2p().build();
+        let (bus, client) = tokio::join!(bus, client);
+        // It answers, if only that it knows no such method.
+        let bus = bus.expect("a bus");
+        bus.object_server();
+        let hour = Duration::from_secs(3600);
+        let connection = client.expect("a client");
+        let mut alive = Liveness { connection, interval: Some(interval(hour)), asked: None, ready: Ready::default() };
+        assert!(alive.tick().now_or_never().is_none(), "the bus cannot have answered yet");
+        timeout(Duration::from_secs(30), alive.tick()).await.expect("the answer ends the next tick");
+        assert!(alive.tick().now_or_never().is_none(), "the next one is in an hour");
+        assert!(alive.asked.is_none());
+    }
+}
