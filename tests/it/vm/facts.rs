@@ -81,7 +81,6 @@ fn the_worker_dies_when_the_memory_of_the_machine_runs_out() {
     assert!(
         line["MESSAGE"].as_str().is_some_and(|text| text.contains("CONSTRAINT_NONE") && text.contains("global_oom"))
     );
-    assert_eq!(story.unit("watcherd", "NRestarts"), "0");
 }
 
 #[test]
@@ -107,8 +106,11 @@ fn an_invalid_access_leaves_a_core() {
 
 #[test]
 fn an_abort_leaves_a_core() {
-    let service = "ExecStart=/usr/bin/python3 -c 'import os; os.abort()'";
-    let story = fails("vm-abort", service, &["Result=core-dump", "ExecMainCode=3", "ExecMainStatus=6"]);
+    let story = fails(
+        "vm-abort",
+        "ExecStart=/bin/sh -c 'kill -ABRT $$$$'",
+        &["Result=core-dump", "ExecMainCode=3", "ExecMainStatus=6"],
+    );
     story.says(&[CORE, ("COREDUMP_UNIT", &story.unit), ("COREDUMP_SIGNAL_NAME", "SIGABRT")]);
 }
 

@@ -57,6 +57,7 @@ impl Story {
         for fact in facts {
             assert!(known.lines().any(|line| line == *fact), "{}: not {fact}\n{}", self.name, self.story());
         }
+        assert_eq!(self.unit("watcherd", "NRestarts"), "0", "watcherd itself failed\n{}", self.story());
         let incidents = self.incidents(&self.unit);
         assert_eq!(incidents.len(), 1, "{incidents:?}");
         assert_eq!(incidents[0]["Cause"]["data"], cause, "{}: {incidents:?}", self.name);
