@@ -52,6 +52,9 @@ struct Run {
     inode: Option<u64>,
     first: Values,
     last: Values,
+    /// The values of the last rise that was told. The limit is counted before the kill that it leads to, and both may be
+    /// seen at different times.
+    told: Values,
     watches: Vec<WatchDescriptor>,
 }
 
@@ -97,8 +100,8 @@ impl Counters {
             _ if fresh => Values::new(),
             _ => read(&cgroup),
         };
-        let last = first.clone();
-        let mut run = Run { invocation, inode, first, last, watches: Vec::new(), cgroup };
+        let (last, told) = (first.clone(), first.clone());
+        let mut run = Run { invocation, inode, first, last, told, watches: Vec::new(), cgroup };
         for (file, _) in FILES {
             // Without the controller there is no file.
             if let Ok(watch) = self.inotify.get_ref().0.add_watch(&run.cgroup.join(file), AddWatchFlags::IN_MODIFY) {
@@ -157,12 +160,10 @@ impl Counters {
 
     fn look(&mut self, worker: &WorkerName) -> Option<Rise> {
         let run = self.runs.get_mut(worker)?;
-        let now = read(&run.cgroup);
-        let before = run.last.clone();
-        run.last.extend(now);
+        run.last.extend(read(&run.cgroup));
         let by = |file, name| {
             let value = |values: &Values| values.get(&(file, name)).copied().unwrap_or(0);
-            value(&run.last).saturating_sub(value(&before))
+            value(&run.last).saturating_sub(value(&run.told))
         };
         let rise = Rise {
             worker: worker.clone(),
@@ -171,7 +172,11 @@ impl Counters {
             own_limit: by("memory.events", "oom") > 0,
             refused_forks: by("pids.events", "max"),
         };
-        (rise.oom_kills > 0 || rise.refused_forks > 0).then_some(rise)
+        let tells = rise.oom_kills > 0 || rise.refused_forks > 0;
+        if tells {
+            run.told.clone_from(&run.last);
+        }
+        tells.then_some(rise)
     }
 }
 
@@ -245,6 +250,7 @@ mod tests {
             inode: None,
             first: Values::new(),
             last: Values::new(),
+            told: Values::new(),
             watches: Vec::new(),
         };
         for (file, _) in FILES {
@@ -255,6 +261,7 @@ mod tests {
         }
         run.first = read(directory);
         run.last.clone_from(&run.first);
+        run.told.clone_from(&run.first);
         counters.runs.insert(name(), run);
         counters
     }
@@ -268,6 +275,8 @@ mod tests {
         write("pids.events", "max 0\n");
         let mut counters = followed(directory.path());
         assert_eq!(counters.of_run(&name(), None), None, "what was before the run does not count");
+        write("memory.events", "low 0\nhigh 0\nmax 99\noom 2\noom_kill 1\noom_group_kill 0\n");
+        assert!(counters.look(&name()).is_none(), "nothing was killed so far");
         write("memory.events", "low 0\nhigh 0\nmax 99\noom 2\noom_kill 3\noom_group_kill 0\n");
         let rise = counters.next().await;
         let text = "memory.events: oom 1 -> 2, oom_kill 1 -> 3";

@@ -53,8 +53,6 @@ enum Kind<'a> {
     OomGroup(&'a str),
     OomKilled {
         pid: u32,
-        /// Because of a limit of a control group, not because the host has no memory left.
-        limit: bool,
     },
     OomReaped(u32),
     /// A fault in user space; the number is that of a thread.
@@ -75,7 +73,6 @@ struct Victim<'a> {
     /// Empty if it is not certain.
     task: &'a str,
     limit: Option<&'a str>,
-    host_wide: bool,
 }
 
 /// Whether the line may concern a run at all, to be looked at together with its neighbours.
@@ -141,8 +138,8 @@ impl Oom {
                 self.victim = None;
                 self.decide(at, Concern::Run, before)
             }
-            Kind::OomKilled { pid, limit } => {
-                let concern = self.whose_process(at, pid, limit, known);
+            Kind::OomKilled { pid } => {
+                let concern = self.whose_process(at, pid, known);
                 if concern == Concern::Run {
                     self.killed.insert(pid);
                 }
@@ -166,7 +163,7 @@ impl Oom {
         concern
     }
 
-    fn whose_process(&self, at: Wall, pid: u32, limit: bool, known: &Known<'_>) -> Concern {
+    fn whose_process(&self, at: Wall, pid: u32, known: &Known<'_>) -> Concern {
         if known.pids.contains(&pid) {
             return Concern::Run;
         }
@@ -174,8 +171,6 @@ impl Oom {
             Some((said, verdict)) if at.since(said) <= REPORT_LASTS && self.victim.is_none_or(|named| named == pid) => {
                 verdict
             }
-            // A host without memory concerns everybody, whoever is killed for it.
-            _ if !limit => Concern::Host,
             _ => Concern::Other,
         }
     }
@@ -185,8 +180,6 @@ fn whose(victim: &Victim<'_>, known: &Known<'_>) -> Concern {
     let by_pid = victim.pid.is_some_and(|pid| known.pids.contains(&pid));
     if by_pid || known.cgroup.contains(victim.task) || victim.limit.is_some_and(|path| known.cgroup.contains(path)) {
         Concern::Run
-    } else if victim.host_wide {
-        Concern::Host
     } else {
         Concern::Other
     }
@@ -209,7 +202,7 @@ fn oom(text: &str) -> Option<Kind<'_>> {
         text.strip_prefix("Task in ").and_then(|rest| rest.split_once(" killed as a result of limit of "))
     {
         // Before Linux 5.0.
-        return Some(Kind::OomVictim(Victim { pid: None, task, limit: Some(limit.trim_end()), host_wide: false }));
+        return Some(Kind::OomVictim(Victim { pid: None, task, limit: Some(limit.trim_end()) }));
     }
     if let Some(rest) = text.strip_prefix("Tasks in ")
         && let Some((path, _)) = rest.split_once(" are going to be killed due to memory.oom.group set")
@@ -219,14 +212,14 @@ fn oom(text: &str) -> Option<Kind<'_>> {
     if let Some(rest) = text.strip_prefix("oom_reaper: reaped process ") {
         return Some(Kind::OomReaped(number(rest)?));
     }
-    for (start, limit) in [
-        ("Memory cgroup out of memory: Killed process ", true),
-        ("Out of memory: Killed process ", false),
-        ("Out of memory (oom_kill_allocating_task): Killed process ", false),
-        ("Killed process ", true),
+    for start in [
+        "Memory cgroup out of memory: Killed process ",
+        "Out of memory: Killed process ",
+        "Out of memory (oom_kill_allocating_task): Killed process ",
+        "Killed process ",
     ] {
         if let Some(rest) = text.strip_prefix(start) {
-            return Some(Kind::OomKilled { pid: number(rest)?, limit });
+            return Some(Kind::OomKilled { pid: number(rest)? });
         }
     }
     let name_end = text.find(" invoked oom-killer: ").filter(|end| *end <= TASK_NAME_MAX);
@@ -252,8 +245,7 @@ fn victim(facts: &str) -> Victim<'_> {
     };
     let limit = value(",oom_memcg=");
     let task = value(",task_memcg=").unwrap_or_default();
-    let host_wide = !facts.starts_with("constraint=CONSTRAINT_MEMCG");
-    Victim { pid: number(pid), task, limit, host_wide }
+    Victim { pid: number(pid), task, limit }
 }
 
 /// `NAME[TID]: segfault at …`, `traps: NAME[TID] trap invalid opcode …`, `traps: NAME[TID] general protection fault …`.

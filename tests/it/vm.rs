@@ -15,7 +15,6 @@ use crate::machine::{Guest, installed, source};
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Deref;

@@ -65,7 +65,7 @@ fn a_kill_in_another_units_control_group_is_nobodys() {
 }
 
 #[test]
-fn a_host_without_memory_concerns_everybody() {
+fn a_host_without_memory_concerns_whom_it_kills() {
     let global = |task: &str, pid: u32| {
         vec![
             "cc1 invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), order=0".to_owned(),
@@ -75,10 +75,10 @@ fn a_host_without_memory_concerns_everybody() {
             format!("Out of memory: Killed process {pid} (x) total-vm:60000kB, anon-rss:40516kB"),
         ]
     };
-    assert_eq!(concerns(&global("/system.slice/b.service", 999)), [Host; 3]);
+    assert_eq!(concerns(&global("/system.slice/b.service", 999)), [Other; 3]);
     assert_eq!(concerns(&global("/system.slice/a.service", 999)), [Run; 3]);
     assert_eq!(concerns(&global("/system.slice/b.service", 355)), [Run; 3]);
-    assert_eq!(weighed(&["Out of memory: Killed process 12 (x) total-vm:1kB"]), [Host]);
+    assert_eq!(weighed(&["Out of memory: Killed process 12 (x) total-vm:1kB"]), [Other]);
     assert_eq!(weighed(&["Out of memory: Killed process 354 (x) total-vm:1kB"]), [Run]);
     assert_eq!(weighed(&["Memory cgroup out of memory: Killed process 12 (x) total-vm:1kB"]), [Other]);
 }
