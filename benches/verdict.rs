@@ -2,9 +2,11 @@
 //! From a failure to its verdict in the journal, from a telling line to the warning, and what reading along costs.
 
 use crate::idle::{Sample, sample};
+use crate::machine::guest::wait;
 use crate::machine::{Machine, Suite};
 use crate::{quantile, sorted};
 use serde_json::Value;
+use std::time::Duration;
 
 const POLICY: &str = "[worker]\nunits = [\"job.service\", \"chatter.service\"]\n\
     [restart]\nback-off = \"100ms\"\nbudget = \"10000/1h\"\nverify = \"1h\"\n";
@@ -28,10 +30,11 @@ pub fn measure(rounds: usize) {
     );
     machine.ok(&["systemctl", "start", "watcherd", "job.service"]);
     let wanted = rounds as u64 + 1;
-    machine.until_within(std::time::Duration::from_secs(rounds as u64 * 4 + 60), "the failures", || {
+    let failed = wait(Duration::from_secs(rounds as u64 * 4 + 60), || {
         let runs: u64 = machine.property("job.service", "NRuns").parse().unwrap_or(0);
         (runs > wanted).then_some(())
     });
+    assert!(failed.is_some(), "the worker does not fail often enough");
     machine.ok(&["systemctl", "stop", "job.service"]);
     machine.ok(&["journalctl", "--sync"]);
     let journal = machine.ok(&["journalctl", "--output=json", "--unit=job.service"]);
@@ -94,18 +97,20 @@ fn chatter(machine: &Machine) {
     let process = machine.root().join("proc").join(&pid);
     let before = sample(&process);
     machine.ok(&["systemctl", "start", "chatter.service"]);
-    machine.until_within(std::time::Duration::from_secs(120), "all lines to be written", || {
+    let written = wait(Duration::from_secs(120), || {
         let tail =
             machine.ok(&["journalctl", "--output=cat", "--lines=1", "--unit=chatter.service", "_TRANSPORT=stdout"]);
         tail.contains("step 199999/").then_some(())
     });
+    assert!(written.is_some(), "the lines are not written");
     let mut after = sample(&process);
-    machine.until_within(std::time::Duration::from_secs(60), "the daemon to come to rest", || {
+    let rested = wait(Duration::from_secs(60), || {
         let cpu = after.cpu;
-        std::thread::park_timeout(std::time::Duration::from_secs(1));
+        std::thread::park_timeout(Duration::from_secs(1));
         after = sample(&process);
         (after.cpu == cpu).then_some(())
     });
+    assert!(rested.is_some(), "the daemon does not come to rest");
     let Sample { cpu, .. } = after;
     let seconds = (cpu - before.cpu) as f64 / 100.0;
     println!("  reading along                      {:8.0} lines per second of processor time", LINES / seconds);

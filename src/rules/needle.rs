@@ -125,9 +125,21 @@ fn usable(set: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
     fine.then_some(set)
 }
 
-/// Longer literals are rarer; beyond a dozen bytes fewer literals are better than longer ones.
+/// Words that stand in the lines of every day; a pattern with something rarer in it is not looked for by them.
+const COMMON: [&[u8]; 22] = [
+    b"loss", b"http", b"worker", b"step", b"epoch", b"error", b"fail", b"info", b"warn", b"file", b"time", b"memory",
+    b"process", b"connect", b"request", b"server", b"client", b"service", b"task", b"train", b"status", b"code",
+];
+
+/// Longer literals are rarer; beyond a dozen bytes fewer literals are better than longer ones. A common word counts as
+/// the shortest text that there is.
 fn worth(set: &[Vec<u8>]) -> (usize, usize) {
-    let shortest = set.iter().map(Vec::len).min().unwrap_or(0);
+    let rare = |needle: &Vec<u8>| {
+        let needle = needle.to_ascii_lowercase();
+        let common = COMMON.iter().filter(|word| needle.windows(word.len()).any(|part| part == **word));
+        needle.len().saturating_sub(common.map(|word| word.len()).max().unwrap_or(0)).max(SHORTEST - 1)
+    };
+    let shortest = set.iter().map(rare).min().unwrap_or(0);
     (shortest.min(12), MOST.saturating_sub(set.len()))
 }
 
