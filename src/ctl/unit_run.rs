@@ -34,17 +34,20 @@ pub fn find(session: &Session, unit: &str, run: Option<&str>) -> Result<UnitRun,
     let now = session.look_now().now;
     let runs = known_runs(&mut journal, unit.unit(), scope, (Wall(0), now), RUNS).map_err(cannot)?;
     let chosen = match run {
-        Some(word) => runs.iter().find(|known| known.is_called(word)),
-        None => runs.iter().find(|known| known.failed()),
+        Some(word) => runs.iter().position(|known| known.is_called(word)),
+        None => runs.iter().position(KnownRun::failed),
     };
-    let Some(chosen) = chosen else { return Err(not_there(&unit, run, &runs)) };
+    let Some(at) = chosen else { return Err(not_there(&unit, run, &runs)) };
+    let chosen = &runs[at];
+    // A quick program writes before systemd says that it was started, but not before the run before it had ended.
+    let before = runs.get(at + 1).map_or(Wall::NEVER, |before| before.end.ended);
     let wanted = Wanted {
         unit: unit.unit(),
         scope,
         run: chosen.name.as_deref(),
         invocation: chosen.invocation,
         pid: chosen.end.pid,
-        since: chosen.end.started,
+        since: before,
         until: chosen.end.ended,
     };
     let evidence = collect(&mut journal, &wanted).map_err(cannot)?;

@@ -18,8 +18,15 @@ const CACHE_MAX: usize = 512 << 10;
 /// The deepest nesting of a pattern.
 const NESTING_MAX: u32 = 50;
 
+/// A block of so many bytes is part of a long log.
+const LONG: usize = 512 << 10;
+
 pub struct Matcher {
+    /// Small, for single lines.
     literals: AhoCorasick,
+    keys: Vec<Vec<u8>>,
+    /// Large and half as quick again, for long logs; made when the first one comes.
+    quick: OnceLock<Option<AhoCorasick>>,
     /// The patterns that need each literal.
     needed_by: Vec<Vec<u32>>,
     patterns: Vec<Pattern>,
@@ -50,24 +57,25 @@ impl Matcher {
             }
             patterns.push(Pattern { rule, text: text.clone(), compiled: OnceLock::new() });
         }
-        let literals = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(keys.iter().map(|(literal, _)| literal))
-            .ok()?;
-        Some(Matcher { literals, needed_by: keys.into_iter().map(|(_, ids)| ids).collect(), patterns })
+        let (keys, needed_by): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+        let literals = join(&keys, AhoCorasickKind::ContiguousNFA)?;
+        Some(Matcher { literals, keys, quick: OnceLock::new(), needed_by, patterns })
     }
 
     /// Where the first literal ends at or after `from`.
     pub fn next_literal(&self, text: &[u8], from: usize) -> Option<usize> {
-        self.literals.find(aho_corasick::Input::new(text).range(from..)).map(|found| found.end())
+        let literals = match text.len() {
+            LONG.. => self.quick.get_or_init(|| join(&self.keys, AhoCorasickKind::DFA)).as_ref(),
+            _ => None,
+        };
+        literals.unwrap_or(&self.literals).find(aho_corasick::Input::new(text).range(from..)).map(|found| found.end())
     }
 
     /// The patterns that may match the line, ascending, into `candidates`.
     pub fn candidates(&self, line: &[u8], candidates: &mut Vec<u32>) {
         candidates.clear();
-        for found in self.literals.find_overlapping_iter(line) {
+        let literals = self.quick.get().and_then(Option::as_ref).unwrap_or(&self.literals);
+        for found in literals.find_overlapping_iter(line) {
             for id in &self.needed_by[found.pattern().as_usize()] {
                 if let Err(at) = candidates.binary_search(id) {
                     candidates.insert(at, *id);
@@ -79,6 +87,11 @@ impl Matcher {
     pub fn pattern(&self, id: u32) -> &Pattern {
         &self.patterns[id as usize]
     }
+}
+
+fn join(keys: &[Vec<u8>], kind: AhoCorasickKind) -> Option<AhoCorasick> {
+    let builder = &mut AhoCorasick::builder();
+    builder.ascii_case_insensitive(true).match_kind(MatchKind::Standard).kind(Some(kind)).build(keys).ok()
 }
 
 impl Pattern {

@@ -113,7 +113,7 @@ fn exact(hir: &Hir) -> Option<Vec<Vec<u8>>> {
 }
 
 fn product(left: &[Vec<u8>], right: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
-    const MOST_PRODUCTS: usize = 32;
+    const MOST_PRODUCTS: usize = 128;
     if right.is_empty() || left.len().saturating_mul(right.len()) > MOST_PRODUCTS {
         return None;
     }
@@ -132,12 +132,12 @@ const COMMON: [&[u8]; 22] = [
 ];
 
 /// Longer literals are rarer; beyond a dozen bytes fewer literals are better than longer ones. A common word counts as
-/// the shortest text that there is.
+/// one letter.
 fn worth(set: &[Vec<u8>]) -> (usize, usize) {
     let rare = |needle: &Vec<u8>| {
         let needle = needle.to_ascii_lowercase();
         let common = COMMON.iter().filter(|word| needle.windows(word.len()).any(|part| part == **word));
-        needle.len().saturating_sub(common.map(|word| word.len()).max().unwrap_or(0)).max(SHORTEST - 1)
+        needle.len().saturating_sub(common.map(|word| word.len() - 1).max().unwrap_or(0)).max(SHORTEST - 1)
     };
     let shortest = set.iter().map(rare).min().unwrap_or(0);
     (shortest.min(12), MOST.saturating_sub(set.len()))

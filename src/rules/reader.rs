@@ -161,28 +161,16 @@ impl Reader {
             return false;
         }
         let Some(regex) = pattern.regex() else { return false };
-        let mut values = Vec::new();
         if regex.captures_len() > 1 {
             let Some(captures) = regex.captures(text) else { return false };
-            for name in regex.capture_names().flatten() {
-                if let Some(value) = captures.name(name) {
-                    values.push((name.into(), shown(value.as_bytes(), VALUE_MAX)));
-                }
-            }
-        } else if !regex.is_match(text) {
+            let named = regex.capture_names().flatten().filter_map(|name| Some((name, captures.name(name)?)));
+            let values: Vec<_> = named.map(|(name, value)| (name.into(), shown(value.as_bytes(), VALUE_MAX))).collect();
+            self.keep(pattern.rule, rule, origin, source, text, values);
+        } else if regex.is_match(text) {
+            self.keep(pattern.rule, rule, origin, source, text, Vec::new());
+        } else {
             return false;
         }
-        self.follow(&rule.name);
-        let found = Found {
-            place: self.place,
-            at: origin.at,
-            pid: origin.pid,
-            source,
-            text: shown(text, TEXT_MAX),
-            values,
-            chain: self.chain,
-        };
-        self.keep(pattern.rule, found);
         true
     }
 
@@ -204,20 +192,31 @@ impl Reader {
         }
     }
 
-    fn keep(&mut self, rule: usize, found: Found) {
-        if self.kept.len() >= RULES_KEPT && !self.kept.contains_key(&rule) {
+    fn keep(
+        &mut self,
+        at: usize,
+        rule: &Rule,
+        origin: Origin,
+        source: Option<Source>,
+        text: &[u8],
+        values: Vec<(Arc<str>, String)>,
+    ) {
+        self.follow(&rule.name);
+        if self.kept.len() >= RULES_KEPT && !self.kept.contains_key(&at) {
             return;
         }
-        let kept = self.kept.entry(rule).or_default();
+        let kept = self.kept.entry(at).or_default();
         kept.count += 1;
-        if kept.first.len() < KEPT {
-            kept.first.push(found);
-            return;
+        // A line that comes again and again takes the room of an older one.
+        let room = if kept.last.len() >= KEPT { kept.last.pop_front().map(|old| old.text) } else { None };
+        let mut shown = room.unwrap_or_default();
+        show(&mut shown, text, TEXT_MAX);
+        let (place, chain) = (self.place, self.chain);
+        let found = Found { place, at: origin.at, pid: origin.pid, source, text: shown, values, chain };
+        match kept.first.len() {
+            ..KEPT => kept.first.push(found),
+            _ => kept.last.push_back(found),
         }
-        if kept.last.len() >= KEPT {
-            kept.last.pop_front();
-        }
-        kept.last.push_back(found);
     }
 
     /// The clues so far.
@@ -348,8 +347,16 @@ fn lines_in(text: &[u8]) -> u64 {
 
 /// Text of any bytes, cut at a character.
 fn shown(bytes: &[u8], most: usize) -> String {
+    let mut text = String::new();
+    show(&mut text, bytes, most);
+    text
+}
+
+/// The same, in the place of another text.
+fn show(place: &mut String, bytes: &[u8], most: usize) {
     let cut = &bytes[..bytes.len().min(most)];
     let text = String::from_utf8_lossy(cut);
     let text = if cut.len() < bytes.len() { text.trim_end_matches('\u{fffd}') } else { &text };
-    text.trim_end().to_owned()
+    place.clear();
+    place.push_str(text.trim_end());
 }
