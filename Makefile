@@ -73,7 +73,9 @@ install: $(if $(wildcard $(built)/watcherctl),,build)
 			$(DESTDIR)$(busdir)/interfaces/org.watcherd1.$$xml.xml || exit 1; done
 	$(install_file) packaging/watcherd.toml $(DESTDIR)$(examples)/watcherd.toml
 	$(install_file) packaging/workers.d/example.toml.sample $(DESTDIR)$(examples)/workers.d/example.toml.sample
-	install -d $(DESTDIR)/etc/watcherd/workers.d
+	for rules in packaging/rules.d/*.toml; do \
+		$(install_file) $$rules $(DESTDIR)$(examples)/rules.d/$${rules##*/} || exit 1; done
+	install -d $(DESTDIR)/etc/watcherd/workers.d $(DESTDIR)/etc/watcherd/rules.d
 	mkdir -p target/man
 	$(built)/watcherctl man target/man
 	for page in target/man/*.1 packaging/man/*.[0-9]; do \

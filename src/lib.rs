@@ -34,12 +34,15 @@
 //! 6. Everything kept has a cap, every wait has a deadline, every channel is bounded.
 //!
 //! Why a run ended is told by lines: [`rules`] recognises them (patterns are data, in packaging/rules.d), and
-//! engine/judge weighs what they say. `watcherctl diagnose` does the same without any daemon.
+//! engine/judge weighs what they say. daemon/examine has a failed run examined: [`journal`]'s evidence, [`host`]'s counters
+//! and full file systems; daemon/live reads along with runs that go on. `watcherctl diagnose` does without any daemon.
+//! engine/verdict decides what waits for the verdict, engine/sign what signs of trouble in a running worker lead to.
 //!
 //! Who may import whom (a test checks it): the engine nothing; [`rules`] only the engine's words; [`config`] only the
 //! engine's policy and the form of rules; the adapters
-//! ([`systemd`], [`journal`], [`store`]) only the engine's words, never each other; [`api`] only the engine's words;
-//! [`daemon`] everything but [`ctl`]; [`ctl`] the client side of [`api`], [`config`], [`rules`], and words of the engine.
+//! ([`systemd`], [`journal`], [`host`], [`store`]) only the engine's words, never each other; [`api`] only the engine's words;
+//! [`daemon`] everything but [`ctl`]; [`ctl`] the client side of [`api`], [`config`], [`rules`], [`journal`],
+//! and words of the engine.
 //!
 //! To add an observation: an `Event` variant (the compiler lists every match), an adapter file, a scenario under
 //! tests/scenarios. To add a remedy: an `Action` variant and an arm in daemon/perform. To add a cause: a row in

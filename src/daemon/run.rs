@@ -217,7 +217,9 @@ fn open_store(options: &Options, boot_id: String) -> Result<(Saver, crate::engin
 fn about(logger: &log::Logger, level: crate::api::LogLevel) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").into(),
-        features: ["restart", "incidents", "holds", "pause", "run", "adopt"].map(String::from).into(),
+        features: ["restart", "incidents", "holds", "pause", "run", "adopt", "verdicts", "warnings"]
+            .map(String::from)
+            .into(),
         log_target: logger.target.into(),
         log_level: level,
     }
