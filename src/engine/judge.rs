@@ -6,7 +6,7 @@
 //! counts less where lines are missing, and less the farther it stands from the end.
 
 use super::cause::Cause;
-use super::classify::{Verdict, by_facts, ending, facts};
+use super::classify::{Verdict, by_facts, classify, ending, facts};
 use super::event::{Exit, RunEnd, UnitResult};
 use super::evidence::{Clue, Clues, Role, Source};
 use std::cmp::Reverse;
@@ -200,7 +200,10 @@ fn told(clues: Vec<&Clue>) -> Vec<String> {
 
 fn by_facts_alone(end: &RunEnd, cause: Cause, weight: u8, weighed: &[Weighed<'_>]) -> Verdict {
     let also = weighed.iter().filter(|one| one.weight.saturating_add(DEFENSIBLE) >= weight && one.weight > 0);
-    let also = also.map(|one| one.clue.cause).collect();
+    let also: Vec<Cause> = also.map(|one| one.clue.cause).collect();
+    // Where nothing contradicts, the facts are as sure as they are by themselves.
+    let alone = classify(end);
+    let sure = if also.is_empty() && alone.cause == cause { weight.max(alone.confidence) } else { weight };
     let mut because = facts(end);
     if cause != Cause::Unknown {
         let same = weighed.iter().map(|one| one.clue).filter(|clue| clue.cause == cause && clue.role != Role::Context);
@@ -208,7 +211,7 @@ fn by_facts_alone(end: &RunEnd, cause: Cause, weight: u8, weighed: &[Weighed<'_>
     }
     Verdict {
         cause,
-        confidence: if cause == Cause::Unknown { 0 } else { weight.clamp(1, 99) },
+        confidence: if cause == Cause::Unknown { 0 } else { sure.clamp(1, 99) },
         because,
         also: tidy(also, cause),
         cascade: consequences(weighed, cause),
