@@ -329,11 +329,9 @@ fn demote_followers(list: &mut [(Clue, Chain)]) {
             continue;
         }
         match leaders.get(&chain.number) {
-            Some((position, cause)) if *position < chain.position => {
-                if clue.cause != *cause {
-                    clue.role = Role::Symptom;
-                    clue.weight = clue.weight.min(FOLLOWER);
-                }
+            Some((position, cause)) if *position < chain.position && clue.cause != *cause => {
+                clue.role = Role::Symptom;
+                clue.weight = clue.weight.min(FOLLOWER);
             }
             Some(_) => {}
             None if clue.weight >= EXPLAINS => {
