@@ -5,7 +5,7 @@
 //! It takes ten to twenty seconds to boot where there is no KVM, so all tests of a process share one; each uses units of
 //! its own. Commands go to tests/system/guest/usr/local/sbin/test-agent through a serial port, any number at once.
 //! tests/system/vm keeps the machine for as long as this process holds its standard input, so that nothing is left of it
-//! after a panic or a SIGKILL either. It is a Debian 12; `VM_SUITE=trixie` makes it a Debian 13.
+//! after a panic or a SIGKILL either.
 
 mod facts;
 mod freezer;
