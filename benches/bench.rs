@@ -2,7 +2,7 @@
 //! Measures watcherd on a real systemd (Debian 12) in a container, everything that is compared in one run.
 //!
 //! `make bench`; `ROUNDS=` changes the number of crashes, `WORKERS=100,1000` the sizes of the idle fleets, `PEERS=1`
-//! adds monit, supervisord and runit from Debian. Figures from a machine that does other things at the same time are
+//! adds monit, supervisord and runit from Debian, `ONLY=recovery,verdict,logs,idle` leaves parts out. Figures from a machine that does other things at the same time are
 //! orders of magnitude; the ratios within one run are what counts.
 
 #[path = "../tests/it/machine.rs"]
@@ -11,6 +11,7 @@ mod machine;
 
 mod clients;
 mod idle;
+mod logs;
 mod peers;
 mod recovery;
 mod subject;
@@ -25,15 +26,26 @@ fn main() {
         subject::work(arguments.get(2).expect("worker FILE"));
     }
     let rounds = number("ROUNDS", 200);
-    recovery::measure(rounds);
-    verdict::measure(rounds.min(60));
+    let only = env::var("ONLY").unwrap_or_default();
+    let wanted = |part: &str| only.is_empty() || only.split(',').any(|name| name.trim() == part);
+    if wanted("recovery") {
+        recovery::measure(rounds);
+    }
+    if wanted("verdict") {
+        verdict::measure(rounds.min(60));
+    }
+    if wanted("logs") {
+        logs::measure(rounds.min(20));
+    }
     if env::var("PEERS").is_ok_and(|value| value == "1") {
         peers::measure(rounds.min(50));
     }
-    let fleets = env::var("WORKERS").unwrap_or_else(|_| "100,1000".into());
-    for size in fleets.split(',').filter_map(|size| size.trim().parse().ok()) {
-        let fleet = idle::measure(size);
-        clients::measure(&fleet, size);
+    if wanted("idle") {
+        let fleets = env::var("WORKERS").unwrap_or_else(|_| "100,1000".into());
+        for size in fleets.split(',').filter_map(|size| size.trim().parse().ok()) {
+            let fleet = idle::measure(size);
+            clients::measure(&fleet, size);
+        }
     }
 }
 

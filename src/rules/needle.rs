@@ -126,18 +126,42 @@ fn usable(set: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
 }
 
 /// Words that stand in the lines of every day; a pattern with something rarer in it is not looked for by them.
-const COMMON: [&[u8]; 22] = [
-    b"loss", b"http", b"worker", b"step", b"epoch", b"error", b"fail", b"info", b"warn", b"file", b"time", b"memory",
-    b"process", b"connect", b"request", b"server", b"client", b"service", b"task", b"train", b"status", b"code",
+const COMMON: [&[u8]; 23] = [
+    b"loss",
+    b"http",
+    b"worker",
+    b"step",
+    b"epoch",
+    b"error",
+    b"fail",
+    b"info",
+    b"warn",
+    b"file",
+    b"time",
+    b"memory",
+    b"process",
+    b"connect",
+    b"request",
+    b"server",
+    b"client",
+    b"service",
+    b"task",
+    b"train",
+    b"status",
+    b"code",
+    b"grad_norm",
 ];
 
 /// Longer literals are rarer; beyond a dozen bytes fewer literals are better than longer ones. A common word counts as
-/// one letter.
+/// one letter, and numbers are everywhere.
 fn worth(set: &[Vec<u8>]) -> (usize, usize) {
     let rare = |needle: &Vec<u8>| {
+        if needle.iter().all(|byte| !byte.is_ascii_alphabetic()) {
+            return 2;
+        }
         let needle = needle.to_ascii_lowercase();
         let common = COMMON.iter().filter(|word| needle.windows(word.len()).any(|part| part == **word));
-        needle.len().saturating_sub(common.map(|word| word.len() - 1).max().unwrap_or(0)).max(SHORTEST - 1)
+        needle.len().saturating_sub(common.map(|word| word.len() - 1).max().unwrap_or(0)).max(1)
     };
     let shortest = set.iter().map(rare).min().unwrap_or(0);
     (shortest.min(12), MOST.saturating_sub(set.len()))
