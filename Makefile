@@ -24,7 +24,7 @@ install_file = install -D -m 644
 # Units name the programs with their full path.
 install_unit = sed 's|/usr/bin/|$(bindir)/|g'
 
-.PHONY: help build run test bench install uninstall clean
+.PHONY: help build run test bench fuzz install uninstall clean
 
 help:
 	@echo 'make build      builds watcherd and watcherctl into target/release'
@@ -32,6 +32,7 @@ help:
 	@echo 'make test       runs every test, on real systemd in containers and in a virtual machine (as root)'
 	@echo 'make bench      measures: crash to running again, the cost of idle workers, list and monitor (as root)'
 	@echo '                PEERS=1 runs monit, supervisord and runit beside it'
+	@echo 'make fuzz       feeds random bytes to whatever reads foreign text, SECONDS=60 for each target'
 	@echo 'make install    DESTDIR= PREFIX=/usr; afterwards: systemctl enable --now watcherd'
 	@echo 'make uninstall  removes what make install made; configuration and state stay'
 	@echo 'make clean      removes what was built'
@@ -54,6 +55,18 @@ bench:
 	@packaging/prerequisites build machine $(if $(PEERS),peers,)
 	@tests/system/make-root bookworm >/dev/null
 	PEERS=$(PEERS) $(cargo) bench --locked --bench bench
+
+# cargo-fuzz wants a nightly compiler for its sanitizers; memory is safe here, so that any compiler will do.
+FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60)
+fuzz:
+	@packaging/prerequisites build
+	@cargo fuzz --version >/dev/null 2>&1 || $(cargo) install --locked cargo-fuzz
+	@for target in $$(cd fuzz && cargo fuzz list); do \
+		echo "$$target, $(FUZZ_SECONDS) s"; \
+		(cd fuzz && mkdir -p corpus/$$target && RUSTC_BOOTSTRAP=1 $(cargo) fuzz run --sanitizer none $$target \
+			corpus/$$target ../packaging/rules.d -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 -timeout=10 -print_final_stats=0) \
+			|| exit 1; done
 
 install: $(if $(wildcard $(built)/watcherctl),,build)
 	install -D -m 755 $(built)/watcherd $(DESTDIR)$(bindir)/watcherd
