@@ -6,8 +6,10 @@ use super::cause::Cause;
 use super::event::{Answer, Refusal, SharedDefinition};
 use super::ids::{ActionId, IncidentId, InvocationId, ObjectId, RequestId, WorkerName};
 use super::policy::UnitPattern;
+use super::source::{Capture, Sources};
 use super::time::Wall;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What follows from one event: do `actions` in order, publish and save `changes`.
@@ -31,6 +33,12 @@ pub enum Action {
     Examine(IncidentId, Subject),
     /// Asks which of these main processes is writing its core; answered with `Event::Dumping` for each that does.
     FindDumping(Vec<(WorkerName, u32)>),
+    /// Reads the worker's progress from here on; no probes: not any more.
+    Follow(WorkerName, Arc<Sources>),
+    /// Asks how the worker uses its machine; answered with `Outcome::Activity`.
+    Look(ActionId, WorkerName),
+    /// Saves what can be known about the processes of the worker, then sends the signal that makes it dump its stacks.
+    Capture(ActionId, WorkerName, Capture),
     /// Tells the journal, for people and scripts.
     Record(Entry),
     Reply(RequestId, Result<Answer, Refusal>),

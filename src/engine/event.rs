@@ -6,6 +6,7 @@ use super::evidence::Findings;
 use super::ids::{ActionId, HoldId, IncidentId, InvocationId, JobId, RequestId, WorkerName};
 use super::policy::{Layer, Policies};
 use super::sign::Sign;
+use super::source::{Activity, Reading};
 use super::time::{Mono, Wall};
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub enum Event {
     ServiceManager { version: u32 },
     /// Every loaded unit that matches the interest; a worker that is missing here is not loaded.
     Listed(Interest, Vec<(WorkerName, UnitFacts)>),
+    /// A look at a source of progress, by the key that configures it; the error says why it cannot be read.
+    Read(WorkerName, &'static str, Result<Reading, String>),
     /// A worker reported progress by itself.
     Beat(WorkerName, Beat),
     /// Somebody asks for something; answered by exactly one `Action::Reply`.
@@ -176,6 +179,8 @@ pub enum Outcome {
     TimedOut,
     /// The answer to `Action::LookBack`, oldest first.
     Past(Vec<PastRun>),
+    /// The answer to `Action::Look`.
+    Activity(Activity),
 }
 
 /// Who asks.

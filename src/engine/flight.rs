@@ -298,7 +298,7 @@ impl Engine {
         let now = self.now;
         let Some(worker) = self.workers.get_mut(name) else { return };
         match outcome {
-            Outcome::Ok | Outcome::Past(_) => self.look_for_run(name),
+            Outcome::Ok | Outcome::Past(_) | Outcome::Activity(_) => self.look_for_run(name),
             Outcome::Failed(why) if worker.runs == 0 && !worker.is_up() && worker.definition.is_some() => {
                 worker.intended_up = false;
                 worker.finished = Some(now);
@@ -323,7 +323,7 @@ impl Engine {
     fn restart_done(&mut self, name: &WorkerName, outcome: &Outcome) {
         let Some(worker) = self.workers.get_mut(name) else { return };
         let why = match outcome {
-            Outcome::Ok | Outcome::Past(_) => {
+            Outcome::Ok | Outcome::Past(_) | Outcome::Activity(_) => {
                 self.look_for_run(name);
                 return;
             }
@@ -389,7 +389,7 @@ impl Engine {
 
     fn end_job_by(&mut self, job: Option<JobId>, outcome: &Outcome) {
         match outcome {
-            Outcome::Ok | Outcome::Past(_) => self.end_job(job, "done", ""),
+            Outcome::Ok | Outcome::Past(_) | Outcome::Activity(_) => self.end_job(job, "done", ""),
             Outcome::Failed(why) => self.end_job(job, "failed", why),
             Outcome::TimedOut => self.end_job(job, "timeout", "systemd's job did not end in time"),
         }

@@ -146,6 +146,8 @@ impl Engine {
         }
     }
 
+    pub(super) fn read(&mut self, _name: &WorkerName, _key: &'static str, _reading: Result<source::Reading, String>) {}
+
     pub(super) fn beat(&mut self, name: &WorkerName, beat: &Beat) {
         let now = self.now;
         let Some(worker) = self.workers.get_mut(name) else { return };

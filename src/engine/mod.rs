@@ -33,6 +33,7 @@ mod restart;
 mod rng;
 pub mod saved;
 pub mod sign;
+pub mod source;
 pub mod time;
 mod verdict;
 pub mod view;
@@ -280,6 +281,7 @@ impl Engine {
             Event::Dumping(name, pid) => self.dumping(&name, pid),
             Event::Sign(name, sign) => self.sign(&name, sign),
             Event::Beat(name, beat) => self.beat(&name, &beat),
+            Event::Read(name, key, reading) => self.read(&name, key, reading),
             Event::Request(id, caller, request) => {
                 let answer = self.request(&caller, request);
                 self.act(Action::Reply(id, answer));

@@ -374,7 +374,7 @@ impl Engine {
         let down = worker.run.ended && !worker.is_up();
         let incident = worker.incident;
         let report = match outcome {
-            Outcome::Ok | Outcome::Past(_) => "done".to_owned(),
+            Outcome::Ok | Outcome::Past(_) | Outcome::Activity(_) => "done".to_owned(),
             Outcome::Failed(why) => format!("failed: {why}"),
             Outcome::TimedOut => "failed: systemd's job did not end in time".to_owned(),
         };
@@ -383,7 +383,7 @@ impl Engine {
             self.step.changes.insert(ObjectId::Incident(incident.id));
         }
         match outcome {
-            Outcome::Ok | Outcome::Past(_) => self.runs_again(name, attempt),
+            Outcome::Ok | Outcome::Past(_) | Outcome::Activity(_) => self.runs_again(name, attempt),
             _ if down => self.refused(name, &format!("{name}: restart #{attempt} {report}")),
             _ => {}
         }

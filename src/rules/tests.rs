@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
 use crate::engine::cause::Cause;
-use crate::engine::evidence::{CLUES_MAX, Item, Role, Source, TEXT_MAX};
+use crate::engine::evidence::{CLUES_MAX, Item, Source, TEXT_MAX};
 use crate::engine::time::Wall;
 use std::collections::BTreeSet;
 
