@@ -5,12 +5,14 @@
 
 use super::value::{Allowed, parse_span, parse_span_in, quoted};
 use crate::engine::policy::{
-    AfterSuccess, BUDGET_MAX, BackOff, Budget, CauseAction, CausePolicy, Layer, OnExhausted, Setting, Settings, Source,
-    WhenRunning,
+    AfterSuccess, BUDGET_MAX, BackOff, Budget, CauseAction, CausePolicy, DumpSignal, Layer, OnExhausted, Setting,
+    Settings, Source, WhenRunning,
 };
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
-use toml::de::DeValue;
+use toml::Spanned;
+use toml::de::{DeArray, DeValue};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -38,6 +40,7 @@ pub enum Given<'a> {
     /// A whole number, `None` if it is negative or does not fit.
     Number(Option<u64>),
     Truth(bool),
+    List(&'a DeArray<'a>),
     /// Anything else, by the name of its TOML type.
     Other(&'static str),
 }
@@ -48,6 +51,7 @@ impl<'a> Given<'a> {
             DeValue::String(text) => Given::Text(text),
             DeValue::Integer(number) => Given::Number(u64::from_str_radix(number.as_str(), number.radix()).ok()),
             DeValue::Boolean(truth) => Given::Truth(*truth),
+            DeValue::Array(list) => Given::List(list),
             other => Given::Other(other.type_str()),
         }
     }
@@ -57,13 +61,13 @@ impl<'a> Given<'a> {
             Given::Text(_) | Given::Argument(_) => "text",
             Given::Number(_) => "number",
             Given::Truth(_) => "truth value",
+            Given::List(_) => "list",
             Given::Other("float") => "decimal number",
-            Given::Other("array") => "list",
             Given::Other(kind) => kind,
         }
     }
 
-    fn text(self, example: &str) -> Result<&'a str, String> {
+    pub(super) fn text(self, example: &str) -> Result<&'a str, String> {
         match self {
             Given::Text(text) | Given::Argument(text) => match text.chars().find(|c| c.is_control()) {
                 Some(_) => Err(format!("control characters are not allowed in {}", quoted(text))),
@@ -74,7 +78,7 @@ impl<'a> Given<'a> {
     }
 
     /// A time span; a bare number means seconds.
-    fn span(self, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    pub(super) fn span(self, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
         match self {
             Given::Number(Some(seconds)) => parse_span_in(&seconds.to_string(), allowed),
             Given::Number(None) => Err(format!("the number is out of range, {} is allowed", Allowed(allowed))),
@@ -82,7 +86,7 @@ impl<'a> Given<'a> {
         }
     }
 
-    fn number(self, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    pub(super) fn number(self, allowed: RangeInclusive<u64>) -> Result<u64, String> {
         let refuse = |what: &str| match *allowed.end() {
             u64::MAX => Err(format!("{what} is not a whole number of {} or more", allowed.start())),
             end => Err(format!("{what} is not a whole number from {} to {end}", allowed.start())),
@@ -102,7 +106,7 @@ impl<'a> Given<'a> {
         }
     }
 
-    fn truth(self) -> Result<bool, String> {
+    pub(super) fn truth(self) -> Result<bool, String> {
         match self {
             Given::Truth(truth) => Ok(truth),
             Given::Argument("true" | "yes" | "on" | "1") => Ok(true),
@@ -120,6 +124,22 @@ impl<'a> Given<'a> {
             let (last, first) = names.split_last().map_or(("", &[][..]), |(last, first)| (last.as_str(), first));
             format!("{} is not one of {} and {last}", quoted(text), first.join(", "))
         })
+    }
+
+    /// A list of texts.
+    pub(super) fn words(self, example: &str) -> Result<Vec<String>, String> {
+        let expected = |kind: &str| format!("a list of texts is expected, as in {example}, not a {kind}");
+        match self {
+            Given::List(list) => {
+                let word = |value: &Spanned<DeValue<'_>>| match Given::new(value.get_ref()) {
+                    Given::Text(text) => Ok(text.to_owned()),
+                    other => Err(format!("a list of texts is expected; it contains a {}", other.kind())),
+                };
+                list.iter().map(word).collect()
+            }
+            Given::Argument(text) => serde_json::from_str(text).map_err(|_| expected("text")),
+            other => Err(expected(other.kind())),
+        }
     }
 
     /// `1s..5min`, or one pause for all attempts; `0s` means none.
@@ -156,10 +176,14 @@ impl<'a> Given<'a> {
     }
 }
 
+pub(super) fn put<T>(slot: &mut Option<Setting<T>>, value: T, from: Source) {
+    *slot = Some(Setting { value, from });
+}
+
 /// Puts the value of `key`, one of [`crate::engine::policy::KEYS`], into the layer. A text that comes back is a warning.
 pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) -> Result<Option<String>, String> {
-    fn put<T>(slot: &mut Option<Setting<T>>, value: T, from: Source) {
-        *slot = Some(Setting { value, from });
+    if let Some(key) = key.strip_prefix("progress.") {
+        return super::progress::set(layer, key, given, from);
     }
     let mut warning = None;
     match key {
@@ -167,8 +191,6 @@ pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) 
             let choices = [("complete", AfterSuccess::Complete), ("restart", AfterSuccess::Restart)];
             put(&mut layer.after_success, given.choice(&choices)?, from);
         }
-        "progress.notify" => put(&mut layer.progress_notify, given.truth()?, from),
-        "progress.total" => put(&mut layer.progress_total, Some(given.number(1..=u64::MAX)?), from),
         "restart.back-off" => {
             let back_off = given.back_off()?;
             if back_off.first.is_zero() && !back_off.cap.is_zero() {
@@ -180,6 +202,17 @@ pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) 
         "restart.reset-after" => put(&mut layer.reset_after, given.span(&RESET_AFTER)?, from),
         "restart.verify" => put(&mut layer.verify, given.span(&VERIFY)?, from),
         "restart.grace" => put(&mut layer.grace, given.span(&GRACE)?, from),
+        "restart.dump-grace" => put(&mut layer.dump_grace, given.span(&GRACE)?, from),
+        "restart.dump-signal" => {
+            let text = given.text("\"SIGABRT\"")?;
+            let signal = match text {
+                "none" => 0,
+                name => nix::sys::signal::Signal::from_str(name)
+                    .map(|signal| signal as i32)
+                    .map_err(|_| format!("{} is neither a signal such as \"SIGABRT\" nor \"none\"", quoted(name)))?,
+            };
+            put(&mut layer.dump_signal, DumpSignal(signal), from);
+        }
         "restart.on-exhausted" => {
             let choices = [
                 ("quarantine", Some(OnExhausted::Quarantine)),

@@ -11,6 +11,7 @@ pub mod dirs;
 mod given;
 pub mod keys;
 mod overlap;
+mod progress;
 pub mod show;
 pub mod value;
 

@@ -2,9 +2,14 @@
 //! The configuration as text again: each key with its value, as a file would spell it, and the line that set it.
 
 use super::value::ExactSpan;
+use crate::engine::condition::Condition;
+use crate::engine::pace::StallAfter;
 use crate::engine::policy::{
-    AfterSuccess, BackOff, Budget, Layer, OnExhausted, Policy, Setting, Settings, Source, Text,
+    AfterSuccess, BackOff, Budget, CauseAction, CommandLine, DumpSignal, Layer, OnExhausted, Policy, Setting, Settings,
+    Source, Text, Total, WhenRunning,
 };
+use std::sync::Arc;
+use std::time::Duration;
 
 /// One key that is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,24 +23,47 @@ pub struct Entry {
 
 /// What one file, or one `watcherctl run`, sets; without its unit patterns.
 pub fn entries(layer: &Layer) -> Vec<Entry> {
-    let total = layer.progress_total.as_ref().filter(|total| total.value.is_some());
     let settings = [
-        entry("worker.after-success", layer.after_success.as_ref(), after_success),
-        entry("progress.notify", layer.progress_notify.as_ref(), bool::to_string),
-        entry("progress.total", total, |total| total.unwrap_or(0).to_string()),
-        entry("restart.back-off", layer.back_off.as_ref(), back_off),
-        entry("restart.budget", layer.budget.as_ref(), budget),
-        entry("restart.reset-after", layer.reset_after.as_ref(), span),
-        entry("restart.verify", layer.verify.as_ref(), span),
-        entry("restart.grace", layer.grace.as_ref(), span),
-        entry("restart.on-exhausted", layer.on_exhausted.as_ref(), on_exhausted),
+        entry("worker.after-success", &layer.after_success),
+        entry("progress.notify", &layer.progress_notify),
+        entry("progress.file", &layer.progress_file),
+        entry("progress.count", &layer.progress_count),
+        entry("progress.mtime", &layer.progress_mtime),
+        entry("progress.http", &layer.progress_http),
+        entry("progress.command", &layer.progress_command),
+        entry("progress.journal", &layer.progress_journal),
+        entry("progress.every", &layer.progress_every),
+        entry("progress.heartbeat", &layer.progress_heartbeat),
+        entry("progress.total", &layer.progress_total),
+        entry("progress.value", &layer.progress_value),
+        entry("progress.active", &layer.progress_active),
+        entry("progress.pending", &layer.progress_pending),
+        entry("progress.failed", &layer.progress_failed),
+        entry("progress.completed", &layer.progress_completed),
+        entry("progress.cursor", &layer.progress_cursor),
+        entry("progress.stall-after", &layer.stall_after),
+        entry("progress.stall-min", &layer.stall_min),
+        entry("progress.stall-max", &layer.stall_max),
+        entry("progress.warm-up", &layer.warm_up),
+        entry("progress.stalled-when", &layer.stalled_when),
+        entry("progress.strikes", &layer.strikes),
+        entry("progress.complete-when", &layer.complete_when),
+        entry("progress.report", &layer.progress_report),
+        entry("restart.back-off", &layer.back_off),
+        entry("restart.budget", &layer.budget),
+        entry("restart.reset-after", &layer.reset_after),
+        entry("restart.verify", &layer.verify),
+        entry("restart.grace", &layer.grace),
+        entry("restart.dump-signal", &layer.dump_signal),
+        entry("restart.dump-grace", &layer.dump_grace),
+        entry("restart.on-exhausted", &layer.on_exhausted),
     ];
     let causes = layer.causes.iter().flat_map(|(cause, policy)| {
         let key = |name: &str| format!("cause.{cause}.{name}");
         let entries = [
-            entry(&key("action"), policy.action.as_ref(), |action| format!("\"{}\"", action.text())),
-            entry(&key("when-running"), policy.when_running.as_ref(), |when| format!("\"{}\"", when.text())),
-            entry(&key("count"), policy.count.as_ref(), budget),
+            entry(&key("action"), &policy.action),
+            entry(&key("when-running"), &policy.when_running),
+            entry(&key("count"), &policy.count),
         ];
         entries.into_iter().flatten()
     });
@@ -44,20 +72,7 @@ pub fn entries(layer: &Layer) -> Vec<Entry> {
 
 /// A worker's complete policy: every key that has a value, also those that nobody set.
 pub fn policy_entries(policy: &Policy) -> Vec<Entry> {
-    let policy = policy.clone();
-    entries(&Layer {
-        after_success: Some(policy.after_success),
-        progress_notify: Some(policy.progress_notify),
-        progress_total: Some(policy.progress_total),
-        back_off: Some(policy.back_off),
-        budget: Some(policy.budget),
-        reset_after: Some(policy.reset_after),
-        verify: Some(policy.verify),
-        grace: Some(policy.grace),
-        on_exhausted: Some(policy.on_exhausted),
-        causes: policy.causes,
-        ..Layer::default()
-    })
+    entries(&Layer::from(policy))
 }
 
 /// The settings: every key, with the value that is in force.
@@ -70,35 +85,65 @@ pub fn settings_values(settings: &Settings) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn entry<T>(key: &str, setting: Option<&Setting<T>>, value: impl Fn(&T) -> String) -> Option<Entry> {
-    setting.map(|setting| Entry { key: key.into(), value: value(&setting.value), from: setting.from.clone() })
+fn entry<T: Shown>(key: &str, setting: &Option<Setting<T>>) -> Option<Entry> {
+    let setting = setting.as_ref()?;
+    Some(Entry { key: key.into(), value: setting.value.shown()?, from: setting.from.clone() })
 }
 
-fn span(span: &std::time::Duration) -> String {
+fn span(span: &Duration) -> String {
     format!("\"{}\"", ExactSpan(*span))
 }
 
-fn budget(budget: &Budget) -> String {
-    format!("\"{}/{}\"", budget.attempts, ExactSpan(budget.window))
+/// A value as a policy file spells it; `None` if nothing is set.
+trait Shown {
+    fn shown(&self) -> Option<String>;
 }
 
-fn back_off(back_off: &BackOff) -> String {
-    if back_off.first == back_off.cap {
-        return span(&back_off.cap);
-    }
-    format!("\"{}..{}\"", ExactSpan(back_off.first), ExactSpan(back_off.cap))
+macro_rules! shown {
+    ($($type:ty: $value:ident => $text:expr;)*) => {
+        $(impl Shown for $type {
+            fn shown(&self) -> Option<String> {
+                let $value = self;
+                Some($text)
+            }
+        })*
+    };
 }
 
-fn after_success(after: &AfterSuccess) -> String {
-    match after {
-        AfterSuccess::Complete => "\"complete\"".into(),
-        AfterSuccess::Restart => "\"restart\"".into(),
+shown! {
+    bool: truth => truth.to_string();
+    u32: number => number.to_string();
+    Duration: time => span(time);
+    Arc<str>: text => quoted(text);
+    Condition: rule => quoted(&rule.to_string());
+    CommandLine: command => Some(command.clone()).text();
+    Total: total => match total {
+        Total::Number(number) => number.to_string(),
+        Total::Field(field) => quoted(field),
+    };
+    StallAfter: after => match after {
+        StallAfter::After(time) => span(time),
+        other => quoted(&other.text()),
+    };
+    Budget: budget => format!("\"{}/{}\"", budget.attempts, ExactSpan(budget.window));
+    BackOff: pauses => match pauses {
+        BackOff { first, cap } if first == cap => span(cap),
+        BackOff { first, cap } => format!("\"{}..{}\"", ExactSpan(*first), ExactSpan(*cap)),
+    };
+    DumpSignal: signal => quoted(&signal.text());
+    AfterSuccess: after => quoted(&after.text());
+    OnExhausted: what => quoted(&what.text());
+    CauseAction: action => quoted(&action.text());
+    WhenRunning: when => quoted(&when.text());
+}
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> Option<String> {
+        self.as_ref().and_then(Shown::shown)
     }
 }
 
-fn on_exhausted(on_exhausted: &OnExhausted) -> String {
-    match on_exhausted {
-        OnExhausted::Quarantine => "\"quarantine\"".into(),
-        OnExhausted::Stop => "\"stop\"".into(),
-    }
+/// Patterns are full of backslashes, which literal strings keep.
+fn quoted(text: &str) -> String {
+    if text.contains('\\') && !text.contains('\'') { format!("'{text}'") } else { format!("{text:?}") }
 }

@@ -146,6 +146,22 @@ entry_kinds! {
     WritingCore Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51b";
     /// A running worker shows signs of trouble.
     Warned Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51a";
+    /// A running worker gets nowhere.
+    Stalled Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51c";
+    /// A worker that was called stalled makes progress.
+    MovesAgain Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51d";
+    /// A source of progress cannot be read.
+    SourceLost Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51e";
+    /// A source of progress can be read again.
+    SourceBack Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a51f";
+    /// How far a worker is.
+    ProgressReport Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a520";
+    /// Nothing is left to do for a worker that goes on running.
+    WorkDone Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a521";
+    /// Evidence was saved before a kill.
+    EvidenceSaved Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a522";
+    /// Not all evidence could be saved.
+    EvidenceLost Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a523";
     /// What a failed run died of; the MESSAGE_ID is that of the cause.
     VerdictReached Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4b026";
     /// What to do about a failed run was decided when its verdict was there.

@@ -40,6 +40,10 @@ pub(super) enum Purpose {
     Resume,
     Kill,
     LookBack,
+    /// How the worker uses its machine.
+    Look,
+    /// Evidence, before a kill.
+    Capture,
 }
 
 impl Purpose {
@@ -288,6 +292,8 @@ impl Engine {
             }
             Purpose::Pause(freezer) => self.paused(&name, freezer, &outcome),
             Purpose::Resume => self.resumed(&name, &outcome),
+            Purpose::Look => self.looked(&name, &outcome),
+            Purpose::Capture => self.captured(&name, &outcome),
             Purpose::Kill => {}
         }
         self.end_job_by(job, &outcome);

@@ -2,10 +2,10 @@
 //! Following units: which are workers, when a run begins and ends, and how.
 
 use super::*;
-use event::{Active, Beat, Exit, Load, RunEnd, UnitResult};
+use event::{Active, Exit, Load, RunEnd, UnitResult};
 use flight::Purpose;
 use lookback::Trace;
-use progress::{Progress, parse_status};
+use progress::parse_status;
 use view::IncidentState;
 use worker::{Ending, Run};
 
@@ -74,6 +74,7 @@ impl Engine {
                 Some(policy) if policy == worker.policy => {}
                 Some(policy) => {
                     worker.policy = policy;
+                    worker.watch.forget_sources();
                     self.touched.insert(name);
                 }
                 None => self.let_go(&name),
@@ -146,17 +147,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn read(&mut self, _name: &WorkerName, _key: &'static str, _reading: Result<source::Reading, String>) {}
-
-    pub(super) fn beat(&mut self, name: &WorkerName, beat: &Beat) {
-        let now = self.now;
-        let Some(worker) = self.workers.get_mut(name) else { return };
-        let total = worker.policy.progress_total.value;
-        let (progress, _) = Progress::observe(worker.progress.take(), beat, total, now);
-        worker.progress = Some(progress);
-        self.touched.insert(name.clone());
-    }
-
     /// Stops the worker's clocks while it is paused or frozen, and moves them on afterwards.
     pub(super) fn stand_still(&mut self, name: &WorkerName, still: bool) {
         let now = self.now.mono;
@@ -168,6 +158,7 @@ impl Engine {
                 let pause = now.since(since);
                 worker.healthy_since = worker.healthy_since.map(|at| at + pause);
                 worker.kill_at = worker.kill_at.map(|at| at + pause);
+                worker.watch.skip(pause);
             }
             _ => {}
         }
@@ -287,6 +278,7 @@ impl Engine {
         worker.warnings.clear();
         worker.condemned = false;
         worker.dumping = false;
+        worker.watch.begin();
         worker.finished = None;
         worker.completed = false;
         if let Some(since) = worker.down_since.take() {
@@ -365,6 +357,7 @@ impl Engine {
             let entered = facts.active_enter;
             let known = facts.active == Active::Active && entered > Mono(0) && entered <= now;
             worker.healthy_since = Some(if known { entered } else { now });
+            worker.watch.wind_up(&worker.policy, now);
         }
     }
 

@@ -16,6 +16,7 @@
 pub mod action;
 pub mod cause;
 pub mod classify;
+pub mod condition;
 pub mod event;
 pub mod evidence;
 mod flight;
@@ -25,6 +26,7 @@ mod incident;
 pub mod judge;
 mod life;
 mod lookback;
+pub mod pace;
 pub mod policy;
 mod progress;
 mod remedy;
@@ -34,6 +36,7 @@ mod rng;
 pub mod saved;
 pub mod sign;
 pub mod source;
+mod stall;
 pub mod time;
 mod verdict;
 pub mod view;
@@ -327,6 +330,8 @@ impl Engine {
             Some((_, Timer::Decide)) => self.verdict_is_late(name),
             Some((_, Timer::Kill)) => self.grace_over(name),
             Some((_, Timer::Forget)) => self.let_go(name),
+            Some((_, Timer::Look | Timer::Stalled)) => self.look(name),
+            Some((_, Timer::Report)) => self.report(name),
             None => {}
         }
     }
@@ -341,6 +346,7 @@ impl Engine {
                 .map(|flight| if flight.purpose.starts_run() { "start" } else { "stop" });
             let keep = self.policies.settings.keep_finished;
             self.step.changes.insert(ObjectId::Worker(name.clone()));
+            self.follow_sources(&name);
             let Some(worker) = self.workers.get_mut(&name) else { continue };
             worker.judge(&Surroundings { now: self.now, hold: hold.as_deref(), flight });
             let timer = worker.next_timer(hold.is_some(), keep).map(|(at, _)| at);

@@ -5,7 +5,10 @@
 //! defaults in order, so that the later one wins key by key; the result is the worker's [`Policy`].
 
 use super::cause::Cause;
+use super::classify::signal_name;
+use super::condition::Condition;
 use super::ids::{WorkerName, is_unit_character};
+use super::pace::StallAfter;
 use super::time::Span;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,6 +74,19 @@ macro_rules! policy_keys {
             }
         }
 
+        impl From<&Policy> for Layer {
+            /// Every key is set.
+            fn from(policy: &Policy) -> Layer {
+                Layer {
+                    file: String::new(),
+                    written: Vec::new(),
+                    units: Vec::new(),
+                    $($field: Some(policy.$field.clone()),)*
+                    causes: policy.causes.clone(),
+                }
+            }
+        }
+
         impl Policy {
             /// Lays `layer` over this policy; what the layer does not mention stays.
             pub fn overlay(&mut self, layer: &Layer) {
@@ -111,8 +127,48 @@ policy_keys! {
     after_success: AfterSuccess = AfterSuccess::Complete, "worker.after-success";
     /// Whether `sd_notify("STATUS=…")` texts are read for progress such as `120/500`.
     progress_notify: bool = false, "progress.notify";
-    /// The value at which the work is done, if the readings themselves do not say.
-    progress_total: Option<u64> = None, "progress.total";
+    /// A file to read progress from.
+    progress_file: Option<Arc<str>> = None, "progress.file";
+    /// A glob: as many files as match it are done.
+    progress_count: Option<Arc<str>> = None, "progress.count";
+    /// A glob: whenever a file that matches it changes, there is progress.
+    progress_mtime: Option<Arc<str>> = None, "progress.mtime";
+    /// An address to fetch progress from.
+    progress_http: Option<Arc<str>> = None, "progress.http";
+    /// A command that prints progress.
+    progress_command: Option<CommandLine> = None, "progress.command";
+    /// A pattern of the lines that tell of progress.
+    progress_journal: Option<Arc<str>> = None, "progress.journal";
+    /// How often to ask where nothing tells of a change.
+    progress_every: Duration = Duration::from_secs(10), "progress.every";
+    /// How long the worker may go without `Beat`; counted from the first one.
+    progress_heartbeat: Option<Duration> = None, "progress.heartbeat";
+    /// The value at which the work is done, or the field that says so.
+    progress_total: Option<Total> = None, "progress.total";
+    /// The field with the value itself.
+    progress_value: Option<Arc<str>> = None, "progress.value";
+    progress_active: Option<Arc<str>> = None, "progress.active";
+    progress_pending: Option<Arc<str>> = None, "progress.pending";
+    progress_failed: Option<Arc<str>> = None, "progress.failed";
+    progress_completed: Option<Arc<str>> = None, "progress.completed";
+    /// The field that says what the work is about; the same again and again is no progress.
+    progress_cursor: Option<Arc<str>> = None, "progress.cursor";
+    /// How long there may be no progress before the worker is called stalled.
+    stall_after: StallAfter = StallAfter::Adaptive, "progress.stall-after";
+    /// The shortest time that is learned.
+    stall_min: Duration = Duration::from_secs(60), "progress.stall-min";
+    /// The longest time that is learned, and the time while too little is known.
+    stall_max: Duration = Duration::from_secs(1800), "progress.stall-max";
+    /// How long the first progress of a run may take.
+    warm_up: Duration = Duration::from_secs(1200), "progress.warm-up";
+    /// Calls the worker stalled, too, when it holds.
+    stalled_when: Option<Condition> = None, "progress.stalled-when";
+    /// In so many readings in a row.
+    strikes: u32 = 3, "progress.strikes";
+    /// Nothing is left to do while it holds.
+    complete_when: Option<Condition> = None, "progress.complete-when";
+    /// How often the journal is told how far the worker is; never if nothing is set.
+    progress_report: Option<Duration> = None, "progress.report";
     /// The first pause before a restart and the longest one; each attempt doubles the pause.
     back_off: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(300) }, "restart.back-off";
     /// How many attempts are allowed in a sliding window.
@@ -123,6 +179,10 @@ policy_keys! {
     verify: Duration = Duration::from_secs(120), "restart.verify";
     /// From SIGTERM to SIGKILL when watcherd stops the worker.
     grace: Duration = Duration::from_secs(10), "restart.grace";
+    /// The signal that makes a stalled worker write down its stacks before it is stopped; zero for none.
+    dump_signal: DumpSignal = DumpSignal(6), "restart.dump-signal";
+    /// How long that may take.
+    dump_grace: Duration = Duration::from_secs(10), "restart.dump-grace";
     /// What happens when the budget is spent.
     on_exhausted: OnExhausted = OnExhausted::Quarantine, "restart.on-exhausted";
 }
@@ -138,9 +198,45 @@ impl Text for bool {
     }
 }
 
-impl Text for Option<u64> {
+impl Text for u32 {
     fn text(&self) -> String {
-        self.map(|number| number.to_string()).unwrap_or_default()
+        self.to_string()
+    }
+}
+
+impl Text for Option<Arc<str>> {
+    fn text(&self) -> String {
+        self.as_deref().unwrap_or_default().to_owned()
+    }
+}
+
+impl Text for Option<Duration> {
+    fn text(&self) -> String {
+        self.as_ref().map(Text::text).unwrap_or_default()
+    }
+}
+
+impl Text for Option<Total> {
+    fn text(&self) -> String {
+        match self {
+            None => String::new(),
+            Some(Total::Number(number)) => number.to_string(),
+            Some(Total::Field(field)) => field.to_string(),
+        }
+    }
+}
+
+impl Text for Option<CommandLine> {
+    fn text(&self) -> String {
+        let words = self.as_ref().map(|command| command.0.as_slice()).unwrap_or_default();
+        let quoted = words.iter().map(|word| format!("{word:?}"));
+        if words.is_empty() { String::new() } else { format!("[{}]", quoted.collect::<Vec<_>>().join(", ")) }
+    }
+}
+
+impl Text for DumpSignal {
+    fn text(&self) -> String {
+        if self.0 == 0 { "none".into() } else { signal_name(self.0) }
     }
 }
 
@@ -187,6 +283,22 @@ impl Text for OnExhausted {
         .into()
     }
 }
+
+/// Where the work ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Total {
+    Number(u64),
+    /// The readings say it, in this field.
+    Field(Arc<str>),
+}
+
+/// A program with its arguments; no shell reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine(pub Vec<Arc<str>>);
+
+/// The number of a signal; zero for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DumpSignal(pub i32);
 
 /// What a clean exit of a worker means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

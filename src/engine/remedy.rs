@@ -37,7 +37,7 @@ impl Engine {
     /// Another witness of a failure that is known; only the way back up may still be missing.
     fn take_up_again(&mut self, name: &WorkerName) {
         let Some(worker) = self.workers.get(name) else { return };
-        let idle = worker.plan.is_none() && worker.undecided.is_none();
+        let idle = worker.plan.is_none() && worker.undecided.is_none() && worker.watch.sentence.is_none();
         if worker.is_awaited() && idle && !self.policies.settings.dry_run {
             self.try_again(name, "its failure is known already".into());
         }
@@ -299,7 +299,8 @@ impl Engine {
             "systemd restarts it".clone_into(&mut worker.remark);
         }
         let later = worker.plan.as_ref().is_some_and(|plan| plan.flying.is_none() && plan.due > now);
-        let never = worker.quarantine.is_some() || !worker.intended_up || worker.undecided.is_some();
+        let undecided = worker.undecided.is_some() || worker.watch.sentence.is_some();
+        let never = worker.quarantine.is_some() || !worker.intended_up || undecided;
         if !(later || never) || worker.flight.is_some() || self.policies.settings.dry_run || self.host_stopping {
             return;
         }

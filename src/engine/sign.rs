@@ -78,30 +78,34 @@ impl Engine {
             entry.cause = Some(cause);
         }
         if reaction == Some(WhenRunning::Incident) && self.hold_of(name).is_none() {
-            self.condemn(name, cause, text);
+            let Some(policy) = self.workers.get(name).and_then(|worker| worker.policy.causes.get(&cause)) else {
+                return;
+            };
+            let from = policy.when_running.as_ref().map(|setting| setting.from.to_string()).unwrap_or_default();
+            let by = format!("cause.{cause}.when-running = {} ({from})", WhenRunning::Incident.text());
+            let action = policy.action.as_ref().map_or(CauseAction::Restart, |setting| setting.value);
+            let verdict = Verdict {
+                cause,
+                confidence: 70,
+                because: vec![text],
+                cascade: Vec::new(),
+                also: Vec::new(),
+                ending: "shows signs of trouble while it runs".into(),
+            };
+            self.condemn(name, verdict, action, by);
         }
     }
 
     /// Opens an incident for a run that goes on, and does what the policy says about its cause.
-    fn condemn(&mut self, name: &WorkerName, cause: Cause, text: String) {
+    pub(super) fn condemn(&mut self, name: &WorkerName, verdict: Verdict, action: CauseAction, by: String) {
         let now = self.now;
+        let cause = verdict.cause;
         let Some(worker) = self.workers.get(name) else { return };
         let run = worker.run.invocation;
         if self.incidents.covers(name, run) || worker.ending().is_some() || self.ending_under_way(name).is_some() {
             return;
         }
-        let Some(policy) = worker.policy.causes.get(&cause).cloned() else { return };
-        let from = policy.when_running.as_ref().map(|setting| setting.from.to_string()).unwrap_or_default();
-        let by = format!("cause.{cause}.when-running = {} ({from})", WhenRunning::Incident.text());
         self.close_open_incident(name, IncidentResult::FailedAgain);
-        let verdict = Verdict {
-            cause,
-            confidence: 70,
-            because: vec![text],
-            cascade: Vec::new(),
-            also: Vec::new(),
-            ending: "shows signs of trouble while it runs".into(),
-        };
         let id = self.incidents.open(name, run, &verdict, now.wall, now);
         self.step.changes.insert(ObjectId::Incident(id));
         self.step.changes.insert(ObjectId::Manager);
@@ -109,14 +113,23 @@ impl Engine {
             worker.incident = Some(id);
             worker.cause = Some(cause);
         }
-        let action = policy.action.map_or(CauseAction::Restart, |setting| setting.value);
-        let next = self.act_on_running(name, cause, action, by);
+        let ends = matches!(action, CauseAction::Restart | CauseAction::Quarantine | CauseAction::Stop);
+        let next = match ends && cause == Cause::Unresponsive && !self.policies.settings.dry_run {
+            true => self.capture(name, id, (action, by)),
+            false => self.act_on_running(name, cause, action, by),
+        };
         self.incidents.tell(id, &verdict, &next);
         self.record(EntryKind::IncidentOpened, Some(name), format!("{name} {} ({cause}): {next}", verdict.ending));
         self.close_if_settled(name);
     }
 
-    fn act_on_running(&mut self, name: &WorkerName, cause: Cause, action: CauseAction, by: String) -> String {
+    pub(super) fn act_on_running(
+        &mut self,
+        name: &WorkerName,
+        cause: Cause,
+        action: CauseAction,
+        by: String,
+    ) -> String {
         if self.policies.settings.dry_run {
             return self.would(name, action, by);
         }

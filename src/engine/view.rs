@@ -4,6 +4,7 @@
 use super::cause::Cause;
 use super::ids::{HoldId, IncidentId, InvocationId, JobId, WorkerName};
 use super::time::{Mono, Wall};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -65,10 +66,29 @@ pub struct WorkerView {
     pub downtime: Duration,
     /// Whether a clean end, or a person, finished the work.
     pub intended_up: bool,
+    /// When it is called stalled unless it makes progress before; `Wall::NEVER` if nothing is expected.
+    pub stall_at: Wall,
+    pub stall_at_mono: Mono,
+    /// Where its progress is read.
+    pub sources: Vec<SourceView>,
+    /// What the last readings said, by name.
+    pub values: BTreeMap<String, f64>,
     /// Signs of trouble in the current run, by cause.
     pub warnings: Vec<WarningView>,
     /// The policy in short: key and value and the line that set it.
     pub policy: Vec<(String, String, String)>,
+}
+
+/// One source of a worker's progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceView {
+    /// The key that configures it.
+    pub key: &'static str,
+    pub readable: bool,
+    /// Why it cannot be read.
+    pub text: String,
+    /// When it was read last; `Wall::NEVER` if it cannot be.
+    pub at: Wall,
 }
 
 /// Signs of one cause in a run that goes on.

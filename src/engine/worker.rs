@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::restart::{Ledger, Plan};
 use super::saved::{SavedOrigin, SavedWorker};
 use super::sign::Warning;
+use super::stall::Watch;
 use super::time::{Mono, Now, Span, Wall};
 use super::view::{Phase, WorkerView};
 use std::collections::{BTreeMap, VecDeque};
@@ -51,6 +52,8 @@ pub(super) struct Worker {
     pub condemned: bool,
     /// The main process of the current run has crashed and is writing its core.
     pub dumping: bool,
+    /// What is known about the progress of the current run.
+    pub watch: Watch,
     /// Signs of trouble in the current run.
     pub warnings: BTreeMap<Cause, Warning>,
     /// The newest start or stop that is under way.
@@ -147,6 +150,7 @@ impl Worker {
             undecided: None,
             condemned: false,
             dumping: false,
+            watch: Watch::default(),
             warnings: BTreeMap::new(),
             flight: None,
             look_back: None,
@@ -262,7 +266,8 @@ impl Worker {
             .map(|plan| (plan.due, Timer::Restart));
         let healthy = self.healthy_since.filter(|_| self.still_since.is_none() && self.is_steady());
         let verify = healthy
-            .filter(|_| self.incident.is_some() && !self.condemned)
+            .filter(|_| self.incident.is_some() && !self.condemned && self.watch.stalled.is_none())
+            .filter(|_| self.watch.moved || !self.policy.shows_progress())
             .map(|since| (since + self.policy.verify.value, Timer::Verified));
         let reset = healthy
             .filter(|_| !self.ledger.is_clear())
@@ -273,7 +278,9 @@ impl Worker {
             .finished
             .filter(|_| self.plan.is_none() && self.incident.is_none() && self.quarantine.is_none() && !held)
             .map(|finished| (finished.mono + keep_finished, Timer::Forget));
-        [plan, verify, reset, kill, decide, forget].into_iter().flatten().min()
+        let watched = healthy.filter(|_| !self.condemned && !self.run.ended);
+        let watch = watched.into_iter().flat_map(|_| self.watch.timers(&self.policy));
+        [plan, verify, reset, kill, decide, forget].into_iter().flatten().chain(watch).min()
     }
 
     /// Works out the phase and why.
@@ -316,11 +323,15 @@ impl Worker {
                 Some(_) => (Phase::Recovering, "starting again".into()),
                 None => (Phase::Starting, reason),
             },
+            _ if self.watch.sentence.is_some() => (Phase::Stalled, "saving the evidence before it is stopped".into()),
             _ if self.condemned => (Phase::Recovering, "must make room for the next run".into()),
+            _ if self.watch.stalled.is_some() => (Phase::Stalled, self.watch.stalled.clone().unwrap_or_default()),
             _ if self.incident.is_some() => {
-                (Phase::Verifying, format!("must run for {} to count as cured", Span(self.policy.verify.value)))
+                let also = if self.policy.shows_progress() && !self.watch.moved { " and make progress" } else { "" };
+                (Phase::Verifying, format!("must run for {}{also} to count as cured", Span(self.policy.verify.value)))
             }
-            _ if self.policy.progress_notify.value && self.progress.is_none() => (Phase::Warming, reason),
+            _ if self.watch.idle => (Phase::Idle, "nothing is left to do".into()),
+            _ if self.policy.shows_progress() && !self.watch.moved => (Phase::Warming, reason),
             _ => (Phase::Working, reason),
         }
     }
@@ -371,11 +382,13 @@ impl Worker {
     }
 
     pub fn view(&self, held: bool, now: Now) -> WorkerView {
-        let next = self.next_timer(held, Duration::MAX).filter(|(_, timer)| *timer != Timer::Forget);
+        let quiet = [Timer::Forget, Timer::Look, Timer::Report];
+        let next = self.next_timer(held, Duration::MAX).filter(|(_, timer)| !quiet.contains(timer));
         let (next_action, at) = match next {
             Some((at, timer)) => (timer.as_str(), Some(at)),
             None => ("", None),
         };
+        let stall_at = self.healthy_since.and(self.watch.deadline(&self.policy)).filter(|_| self.still_since.is_none());
         WorkerView {
             name: self.name.clone(),
             phase: self.phase,
@@ -396,6 +409,10 @@ impl Worker {
             runs: self.runs,
             downtime: self.downtime,
             intended_up: self.intended_up,
+            stall_at: stall_at.map_or(Wall::NEVER, |at| now.wall_at(at)),
+            stall_at_mono: stall_at.unwrap_or_default(),
+            sources: self.watch.views(),
+            values: self.watch.values.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
             warnings: self.warnings.iter().map(|(cause, warning)| warning.view(*cause)).collect(),
             policy: self.policy.rows(),
         }
@@ -482,6 +499,10 @@ pub(super) enum Timer {
     Kill,
     Decide,
     Forget,
+    /// A first look at what the worker does, some time before it would be called stalled.
+    Look,
+    Stalled,
+    Report,
 }
 
 impl Timer {
@@ -493,6 +514,9 @@ impl Timer {
             Timer::Kill => "kill",
             Timer::Decide => "decide",
             Timer::Forget => "forget",
+            Timer::Look => "look",
+            Timer::Stalled => "stall",
+            Timer::Report => "report",
         }
     }
 }

@@ -22,13 +22,14 @@ use watcherd::engine::ids::{ActionId, HoldId, IncidentId, InvocationId, JobId, O
 use watcherd::engine::policy::{Layer, Policies, Settings};
 use watcherd::engine::saved::Saved;
 use watcherd::engine::sign::Sign;
+use watcherd::engine::source::Reading;
 use watcherd::engine::time::{Mono, Now, Wall};
 use watcherd::engine::view::{Phase, View, WorkerView};
 
 const NAMES: [&str; 6] = ["a", "b", "t@1", "t@2", "job1", "job2"];
 
 /// `reset-after` is never shorter than the budget's window, so that healthy time cannot hide an attempt.
-const POLICIES: [&[&str]; 5] = [
+const POLICIES: [&[&str]; 6] = [
     &["a b t@* back-off=0s budget=3/1min reset-after=1min verify=20s grace=5s"],
     &["a b t@* back-off=1s..10s budget=2/30s reset-after=40s verify=1min grace=2s on-exhausted=stop"],
     &[
@@ -40,6 +41,10 @@ const POLICIES: [&[&str]; 5] = [
     ],
     &[
         "a t@1 back-off=500ms budget=5/1min reset-after=1min cause.unknown=ignore cause.gpu-oom.when-running=incident cause.gpu-oom.count=3/1min cause.unknown.when-running=incident",
+    ],
+    &[
+        "a b progress.file=/a progress.stall-after=5s progress.warm-up=8s back-off=0s budget=3/1min reset-after=1min",
+        "t@* progress.file=/t progress.stall-min=2s progress.stall-max=10s progress.warm-up=20s budget=2/1min reset-after=1min cause.unresponsive=quarantine",
     ],
 ];
 
@@ -243,6 +248,14 @@ impl World {
             What::Unload => self.model.unload(&name),
             What::Beat => {
                 self.feed(Event::Beat(name, Beat { count: op.value % 100, total: Some(100) }));
+            }
+            What::Read => {
+                let values = [("value", (op.value % 7) as f64), ("active", (op.value >> 8 & 1) as f64)];
+                let values = values.into_iter().map(|(name, value)| (name.into(), value)).collect();
+                let cursor = op.value.is_multiple_of(5).then(|| format!("{}", op.value >> 16 & 3).into());
+                let reading =
+                    if op.value.is_multiple_of(4) { Err("it is gone".into()) } else { Ok(Reading { values, cursor }) };
+                self.feed(Event::Read(name, "file", reading));
             }
             What::Sign => {
                 let cause = [Cause::GpuOom, Cause::Segfault, Cause::Unknown][(op.value % 3) as usize];

@@ -41,6 +41,7 @@ use watcherd::engine::ids::{ActionId, HoldId, IncidentId, JobId, ObjectId, Reque
 use watcherd::engine::policy::{Layer, Policies};
 use watcherd::engine::saved::Saved;
 use watcherd::engine::sign::Sign;
+use watcherd::engine::source::{Activity, Reading};
 use watcherd::engine::time::{Mono, Now, Span, Wall};
 use watcherd::engine::view::View;
 use words::{flag, invocation, layer, number, option, settings, span, traits, words, worker};
@@ -265,6 +266,21 @@ impl Runner {
                 let beat = Beat { count: count.parse().map_err(|_| "a count")?, total: total.parse().ok() };
                 Event::Beat(worker(rest.first())?, beat)
             }
+            "read" => {
+                let values = rest[2..].iter().filter_map(|word| word.split_once('='));
+                let mut reading = Reading::default();
+                for (name, value) in values {
+                    match name {
+                        "cursor" => reading.cursor = Some(value.into()),
+                        name => drop(reading.values.insert(name.into(), value.parse().map_err(|_| "a number")?)),
+                    }
+                }
+                Event::Read(worker(rest.first())?, source_key(rest.get(1))?, Ok(reading))
+            }
+            "unreadable" => {
+                let why = rest.get(2).cloned().unwrap_or_default();
+                Event::Read(worker(rest.first())?, source_key(rest.get(1))?, Err(why))
+            }
             "examined" => Event::Examined(IncidentId(number(rest.first())?), self.findings(&rest[1..])?.into()),
             "core-dump-began" => Event::CoreDumpBegan,
             "dumping" => Event::Dumping(worker(rest.first())?, number(rest.get(1))?),
@@ -383,7 +399,13 @@ impl Runner {
                 })
                 .collect::<Result<_, String>>()
                 .map(Outcome::Past),
-            _ => Err("ok, failed, timeout or past".into()),
+            Some("activity") => Ok(Outcome::Activity(Activity {
+                cpu: option(words, "cpu").map_or(Ok(Duration::ZERO), span)?,
+                io: option(words, "io").map_or(Ok(0), |text| text.parse().map_err(|_| "bytes".to_owned()))?,
+                pressure: option(words, "pressure").map(span).transpose()?,
+                ..Activity::default()
+            })),
+            _ => Err("ok, failed, timeout, past or activity".into()),
         }
     }
 
@@ -491,4 +513,10 @@ impl Runner {
         self.output(&text);
         Ok(())
     }
+}
+
+fn source_key(word: Option<&String>) -> Result<&'static str, String> {
+    let keys = ["file", "count", "mtime", "http", "command", "journal"];
+    let word = word.ok_or("a source is missing")?;
+    keys.into_iter().find(|key| key == word).ok_or(format!("{word} is no source"))
 }

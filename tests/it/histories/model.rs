@@ -10,6 +10,7 @@ use watcherd::engine::cause::Cause;
 use watcherd::engine::event::{Active, Event, Exit, Outcome, PastRun, RunEnd, UnitFacts, UnitResult, UnitTraits};
 use watcherd::engine::evidence::{Clues, Findings};
 use watcherd::engine::ids::{ActionId, InvocationId, WorkerName};
+use watcherd::engine::source::Activity;
 use watcherd::engine::time::{Mono, Now, Wall};
 
 pub struct Model {
@@ -207,7 +208,22 @@ impl Model {
                     self.later(Duration::ZERO, Later::Tell(Box::new(told)), now);
                 }
             }
-            Action::Record(_) | Action::Reply(..) | Action::Watch(_) => {}
+            Action::Look(id, _) => {
+                let counters = self.dice.below(4) << 20;
+                let activity = Activity { io: counters, pressure: Some(self.dice.pause()), ..Activity::default() };
+                let outcome =
+                    if self.dice.one_in(4) { failed("no control group") } else { Outcome::Activity(activity) };
+                self.answer(*id, outcome, now);
+            }
+            Action::Capture(id, name, _) => {
+                // The program may die of the signal that is to make it write down its stacks.
+                if self.dice.one_in(2) && self.units.get(name).is_some_and(|unit| unit.facts.is_up()) {
+                    self.end(name, How::Killed(6), now);
+                }
+                let outcome = if self.dice.one_in(4) { failed("disk full") } else { Outcome::Ok };
+                self.answer(*id, outcome, now);
+            }
+            Action::Follow(..) | Action::Record(_) | Action::Reply(..) | Action::Watch(_) => {}
         }
     }
 

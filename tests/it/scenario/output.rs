@@ -24,6 +24,21 @@ pub fn action_text(action: &Action) -> String {
         Action::FindDumping(processes) => {
             format!("find-dumping {}", processes.iter().map(|(name, _)| short(name)).collect::<Vec<_>>().join(" "))
         }
+        Action::Follow(name, sources) if sources.probes.is_empty() => format!("follow {} no more", short(name)),
+        Action::Follow(name, sources) => {
+            let keys: Vec<_> = sources.probes.iter().map(|probe| probe.key()).collect();
+            format!("follow {} {}", short(name), keys.join(" "))
+        }
+        Action::Look(id, name) => format!("look #{id} {}", short(name)),
+        Action::Capture(id, name, capture) => {
+            format!(
+                "capture #{id} {} [{}] signal={} {}",
+                short(name),
+                capture.incident,
+                capture.signal,
+                capture.progress
+            )
+        }
         Action::Record(entry) => record_text(entry),
         Action::Reply(_, Ok(answer)) => format!("reply {}", answer_text(answer)),
         Action::Reply(_, Err(refusal)) => format!("refuse {}: {refusal}", refusal_name(refusal)),

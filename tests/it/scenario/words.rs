@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use watcherd::config::own_layer;
 use watcherd::engine::cause::Cause;
 use watcherd::engine::event::UnitTraits;
 use watcherd::engine::ids::{InvocationId, WorkerName};
@@ -81,7 +82,11 @@ pub fn from_policy<T>(value: T) -> Option<Setting<T>> {
 }
 
 pub fn layer(words: &[String]) -> Result<Layer, String> {
-    let mut layer = Layer { file: "policy".into(), ..Layer::default() };
+    // Keys in full are read as those of `watcherctl run`.
+    let pairs = words.iter().filter_map(|word| word.split_once('=')).filter(|(key, _)| is_spelt_out(key));
+    let pairs: Vec<_> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let own = own_layer(&pairs, "policy").map_err(|complaint| complaint.to_string())?;
+    let mut layer = Layer { file: "policy".into(), written: Vec::new(), ..own };
     let patterns: BTreeSet<&str> = words.iter().filter(|word| !word.contains('=')).map(String::as_str).collect();
     let patterns = if patterns.is_empty() { BTreeSet::from(["w"]) } else { patterns };
     for pattern in patterns {
@@ -110,6 +115,7 @@ pub fn layer(words: &[String]) -> Result<Layer, String> {
                     from_policy(if value == "restart" { AfterSuccess::Restart } else { AfterSuccess::Complete });
             }
             "progress-notify" => layer.progress_notify = from_policy(value == "true"),
+            _ if is_spelt_out(key) => {}
             _ => {
                 let name = key.strip_prefix("cause.").ok_or(format!("unknown key {key}"))?;
                 let (name, about) = name.split_once('.').unwrap_or((name, "action"));
@@ -140,6 +146,10 @@ pub fn layer(words: &[String]) -> Result<Layer, String> {
         }
     }
     Ok(layer)
+}
+
+fn is_spelt_out(key: &str) -> bool {
+    key.starts_with("progress.") || key.starts_with("restart.")
 }
 
 pub fn settings(words: &[String]) -> Result<Settings, String> {

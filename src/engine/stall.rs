@@ -1,0 +1,610 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether a running worker gets anywhere: what its sources of progress say, and what follows when they fall silent.
+//!
+//! The clock of a worker starts when it is up, and anew with every step of progress. It stands still while the worker is
+//! paused, while no source can be read, and while the machine sleeps. Shortly before it runs out the engine asks how the
+//! worker uses its machine, and asks again when it has run out: time in which the worker had to wait for memory or I/O is
+//! granted, and so is time in which it wrote or read a lot, as for a checkpoint; but never more than the limit once more.
+
+use super::*;
+use cause::Cause;
+use classify::Verdict;
+use event::Beat;
+use flight::Purpose;
+use pace::{Pace, StallAfter};
+use policy::{CauseAction, DumpSignal, Policy, Source as Origin, Text, Total, WhenRunning};
+use progress::Progress;
+use source::{Activity, Capture, NAME_MAX, Probe, Reading, Sources, VALUES_MAX};
+use std::sync::Arc;
+use std::time::Duration;
+use time::Span;
+use view::SourceView;
+use worker::Timer;
+
+/// Cursors that count as known.
+const CURSORS_KEPT: usize = 16;
+/// So much I/O per second, in bytes, is work, as for a checkpoint.
+const WORK_IO: u64 = 256 << 10;
+/// Less than this is not worth another look.
+const GRANT_MIN: Duration = Duration::from_millis(500);
+
+/// What is known about the progress of the current run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    /// What the adapters were told to read.
+    followed: Option<Arc<Sources>>,
+    /// The policy has changed since.
+    stale: bool,
+    sources: BTreeMap<&'static str, State>,
+    pub values: BTreeMap<Arc<str>, f64>,
+    cursors: VecDeque<Arc<str>>,
+    pace: Pace,
+    /// Since when there was no progress.
+    quiet_since: Option<Mono>,
+    /// There was progress in this run.
+    pub moved: bool,
+    /// Since when no source can be read.
+    deaf_since: Option<Mono>,
+    beat_at: Option<Mono>,
+    /// What is added to the limit for pressure and I/O.
+    granted: Duration,
+    look: Look,
+    /// Readings in a row in which `stalled-when` held.
+    strikes: u32,
+    /// Nothing is left to do.
+    pub idle: bool,
+    /// It was called stalled, and why.
+    pub stalled: Option<String>,
+    report_at: Option<Mono>,
+    /// What is done once the evidence is saved.
+    pub sentence: Option<Sentence>,
+}
+
+/// A source of progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Fresh(Wall),
+    Unreadable(String),
+}
+
+/// How far the comparison of two looks at the worker has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Look {
+    #[default]
+    None,
+    UnderWay(Option<(Mono, Activity)>),
+    Taken(Option<(Mono, Activity)>),
+}
+
+/// A decision about a stalled worker that waits until the evidence is saved.
+#[derive(Clone, Debug)]
+pub(super) struct Sentence {
+    action: CauseAction,
+    by: String,
+    why: String,
+}
+
+impl Watch {
+    /// A new run begins: what was learned stays, what was seen goes.
+    pub fn begin(&mut self) {
+        let former = std::mem::take(self);
+        *self = Watch {
+            followed: former.followed,
+            pace: former.pace,
+            values: former.values,
+            sentence: former.sentence,
+            ..Watch::default()
+        };
+    }
+
+    /// The worker is up and its clock may run.
+    pub fn wind_up(&mut self, policy: &Policy, now: Mono) {
+        self.quiet_since = self.quiet_since.or(Some(now));
+        self.report_at = policy.progress_report.value.map(|every| now + every);
+    }
+
+    /// Moves the clocks on by a time that does not count.
+    pub fn skip(&mut self, pause: Duration) {
+        for clock in [&mut self.quiet_since, &mut self.beat_at, &mut self.report_at] {
+            *clock = clock.map(|at| at + pause);
+        }
+    }
+
+    /// The adapters must be told anew what to read.
+    pub fn forget_sources(&mut self) {
+        self.stale = true;
+        self.sources.clear();
+        self.deaf_since = None;
+    }
+
+    fn progressed(&mut self, now: Mono) {
+        if let Some(since) = self.quiet_since.filter(|_| self.moved) {
+            self.pace.note(now.since(since));
+        }
+        self.quiet_since = Some(now);
+        self.moved = true;
+        self.granted = Duration::ZERO;
+        self.look = Look::None;
+        self.stalled = None;
+    }
+
+    /// How long there may be no progress; `None` if nothing is expected.
+    fn limit(&self, policy: &Policy) -> Option<Duration> {
+        let clocked = policy.shows_progress() || policy.stall_after.from != Origin::default_value();
+        if !clocked || self.idle || self.stalled.is_some() {
+            return None;
+        }
+        match policy.stall_after.value {
+            StallAfter::Never => None,
+            _ if !self.moved => Some(policy.warm_up.value),
+            StallAfter::After(limit) => Some(limit),
+            StallAfter::Adaptive => Some(self.pace.limit(policy.stall_min.value, policy.stall_max.value)),
+        }
+    }
+
+    /// When the worker is called stalled if nothing happens before.
+    pub fn deadline(&self, policy: &Policy) -> Option<Mono> {
+        if self.deaf_since.is_some() {
+            return None;
+        }
+        let progress = self.quiet_since.zip(self.limit(policy)).map(|(since, limit)| since + limit + self.granted);
+        let beat = self.beat_at.zip(policy.heartbeat()).map(|(at, limit)| at + limit);
+        let beat = beat.filter(|_| !self.idle && self.stalled.is_none());
+        [progress, beat].into_iter().flatten().min()
+    }
+
+    /// What happens next by itself.
+    pub fn timers(&self, policy: &Policy) -> impl Iterator<Item = (Mono, Timer)> {
+        let waiting = !matches!(self.look, Look::UnderWay(_));
+        let limit = self.limit(policy).filter(|_| self.look == Look::None && self.deaf_since.is_none());
+        let look = self.quiet_since.zip(limit).map(|(since, limit)| (since + limit * 3 / 4, Timer::Look));
+        let stall = self.deadline(policy).filter(|_| waiting).map(|at| (at, Timer::Stalled));
+        let report = self.report_at.filter(|_| !self.idle).map(|at| (at, Timer::Report));
+        [look, stall, report].into_iter().flatten()
+    }
+
+    pub fn views(&self) -> Vec<SourceView> {
+        let view = |(key, state): (&&'static str, &State)| match state {
+            State::Fresh(at) => SourceView { key, readable: true, text: String::new(), at: *at },
+            State::Unreadable(why) => SourceView { key, readable: false, text: why.clone(), at: Wall::NEVER },
+        };
+        self.sources.iter().map(view).collect()
+    }
+}
+
+impl Policy {
+    /// Whether it says where progress can be seen.
+    pub fn shows_progress(&self) -> bool {
+        self.progress_notify.value || !self.probes().is_empty()
+    }
+
+    fn heartbeat(&self) -> Option<Duration> {
+        self.progress_heartbeat.value
+    }
+
+    fn probes(&self) -> Vec<Probe> {
+        let texts = [
+            (&self.progress_file.value, Probe::File as fn(Arc<str>) -> Probe),
+            (&self.progress_count.value, Probe::Count),
+            (&self.progress_mtime.value, Probe::Mtime),
+            (&self.progress_http.value, Probe::Http),
+            (&self.progress_journal.value, Probe::Journal),
+        ];
+        let command = self.progress_command.value.clone().map(|command| Probe::Command(command.0));
+        texts.into_iter().filter_map(|(text, probe)| text.clone().map(probe)).chain(command).collect()
+    }
+
+    fn sources(&self) -> Sources {
+        let total = match &self.progress_total.value {
+            Some(Total::Field(field)) => Some(field.clone()),
+            _ => None,
+        };
+        let fields = [
+            ("value", &self.progress_value.value),
+            ("total", &total),
+            ("active", &self.progress_active.value),
+            ("pending", &self.progress_pending.value),
+            ("failed", &self.progress_failed.value),
+            ("completed", &self.progress_completed.value),
+            ("cursor", &self.progress_cursor.value),
+        ];
+        let fields = fields.into_iter().filter_map(|(name, field)| Some((name.into(), field.clone()?))).collect();
+        Sources { probes: self.probes(), fields, every: self.progress_every.value }
+    }
+
+    /// Where the work ends, if the policy knows.
+    fn fixed_total(&self) -> Option<u64> {
+        match self.progress_total.value {
+            Some(Total::Number(number)) => Some(number),
+            _ => None,
+        }
+    }
+}
+
+impl Engine {
+    /// Tells the adapters what to read of a worker from here on, if that has changed.
+    pub(super) fn follow_sources(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let wanted = worker.is_up() && !worker.run.ended && worker.run.invocation.is_some();
+        let sources = match (wanted, &worker.watch.followed) {
+            (true, Some(_)) if !worker.watch.stale => return,
+            (true, _) => Arc::new(worker.policy.sources()),
+            (false, None) => return,
+            (false, Some(_)) => Arc::new(Sources::default()),
+        };
+        worker.watch.stale = false;
+        let silent = sources.probes.is_empty();
+        let told = worker.watch.followed.as_ref().is_some_and(|followed| !followed.probes.is_empty());
+        worker.watch.followed = wanted.then(|| sources.clone());
+        if !silent || told {
+            self.act(Action::Follow(name.clone(), sources));
+        }
+    }
+
+    /// A look at a source of progress.
+    pub(super) fn read(&mut self, name: &WorkerName, key: &'static str, reading: Result<Reading, String>) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        if !worker.is_up() || worker.run.ended || worker.watch.followed.is_none() {
+            return;
+        }
+        self.touched.insert(name.clone());
+        let reading = match reading {
+            Ok(reading) => reading,
+            Err(why) => return self.lost_source(name, key, why),
+        };
+        let former = worker.watch.sources.insert(key, State::Fresh(now.wall));
+        if let Some(since) = worker.watch.deaf_since.take() {
+            worker.watch.skip(now.mono.since(since));
+        }
+        if matches!(former, Some(State::Unreadable(_))) {
+            self.record(
+                EntryKind::SourceBack,
+                Some(name),
+                format!("the {key} that shows the progress of {name} can be read again"),
+            );
+        }
+        self.take_in(name, reading, former.is_none());
+        self.judge_rules(name);
+    }
+
+    fn lost_source(&mut self, name: &WorkerName, key: &'static str, why: String) {
+        let now = self.now.mono;
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let known = matches!(worker.watch.sources.get(key), Some(State::Unreadable(_)));
+        worker.watch.sources.insert(key, State::Unreadable(why.clone()));
+        let probes = worker.watch.followed.as_ref().map_or(0, |followed| followed.probes.len());
+        let unreadable = worker.watch.sources.values().filter(|state| matches!(state, State::Unreadable(_))).count();
+        if unreadable >= probes {
+            worker.watch.deaf_since = worker.watch.deaf_since.or(Some(now));
+        }
+        if !known {
+            let text = format!(
+                "the progress of {name} cannot be seen: {key}: {why}; until then nothing is concluded from its silence"
+            );
+            self.record(EntryKind::SourceLost, Some(name), text);
+        }
+    }
+
+    fn take_in(&mut self, name: &WorkerName, reading: Reading, first: bool) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let watch = &mut worker.watch;
+        let before = watch.values.clone();
+        for (name, value) in reading.values {
+            if name.len() <= NAME_MAX && (watch.values.len() < VALUES_MAX || watch.values.contains_key(&name)) {
+                watch.values.insert(name, value);
+            }
+        }
+        let changed = |key: &str| watch.values.get(key) != before.get(key);
+        let mut moved = changed("mtime");
+        let value = if watch.values.contains_key("value") { "value" } else { "completed" };
+        let count = watch.values.get(value).map(|value| value.max(0.0) as u64);
+        let total = watch.values.get("total").map(|total| total.max(0.0) as u64).filter(|total| *total > 0);
+        moved |= changed(value);
+        if let Some(cursor) = reading.cursor {
+            // The same piece of work again and again is no progress, whatever is counted.
+            moved = !watch.cursors.contains(&cursor);
+            if moved {
+                watch.cursors.push_back(cursor.chars().take(NAME_MAX).collect::<String>().into());
+                if watch.cursors.len() > CURSORS_KEPT {
+                    watch.cursors.pop_front();
+                }
+            }
+        }
+        if let Some(count) = count {
+            let fixed = worker.policy.fixed_total();
+            let (progress, _) = Progress::observe(worker.progress.take(), &Beat { count, total }, fixed, now);
+            worker.progress = Some(progress);
+        }
+        // What the first look finds may stem from a run before this one.
+        if moved && !first {
+            self.progressed(name);
+        }
+    }
+
+    /// There was progress.
+    pub(super) fn progressed(&mut self, name: &WorkerName) {
+        let now = self.now.mono;
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let ended = worker.watch.stalled.is_some() && worker.watch.sentence.is_none();
+        worker.watch.progressed(now);
+        if ended {
+            self.record(EntryKind::MovesAgain, Some(name), format!("{name} makes progress again"));
+        }
+    }
+
+    /// Takes in that the worker said something by itself.
+    pub(super) fn beat(&mut self, name: &WorkerName, beat: &Beat) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let total = worker.policy.fixed_total();
+        let (progress, moved) = Progress::observe(worker.progress.take(), beat, total, now);
+        worker.progress = Some(progress);
+        worker.watch.beat_at = Some(now.mono);
+        self.touched.insert(name.clone());
+        if moved {
+            self.progressed(name);
+        }
+    }
+
+    /// Goes by the rules over named values.
+    fn judge_rules(&mut self, name: &WorkerName) {
+        let now = self.now.mono;
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let Worker { policy, watch, .. } = worker;
+        let complete = policy.complete_when.value.as_ref().and_then(|rule| rule.holds(&watch.values));
+        let finished = complete == Some(true) && !watch.idle;
+        if let Some(complete) = complete {
+            if watch.idle && !complete {
+                watch.quiet_since = Some(now);
+            }
+            watch.idle = complete;
+        }
+        let stuck = policy.stalled_when.value.as_ref().and_then(|rule| rule.holds(&watch.values));
+        watch.strikes = if stuck == Some(true) { watch.strikes.saturating_add(1) } else { 0 };
+        let rule = policy.stalled_when.clone();
+        let struck = watch.strikes >= policy.strikes.value && watch.stalled.is_none();
+        let strikes = watch.strikes;
+        if finished {
+            let text = format!("{name} has nothing left to do: {}", self.summary(name));
+            self.record(EntryKind::WorkDone, Some(name), text);
+        }
+        if let Some(rule) = rule.value.filter(|_| struck) {
+            self.stalled(name, format!("{rule} in {strikes} readings in a row"));
+        }
+    }
+
+    /// `40000/59185 | 32 active | 19185 pending | 840/min | 23min left`
+    pub(super) fn summary(&self, name: &WorkerName) -> String {
+        let Some(worker) = self.workers.get(name) else { return String::new() };
+        let view = worker.progress.as_ref().map(Progress::view).unwrap_or_default();
+        let mut parts = vec![match view.total {
+            0 => view.value.to_string(),
+            total => format!("{}/{total}", view.value),
+        }];
+        for key in ["active", "pending", "failed"] {
+            if let Some(value) = worker.watch.values.get(key) {
+                parts.push(format!("{value} {key}"));
+            }
+        }
+        if view.rate > 0.0 {
+            let per_minute = view.rate * 60.0;
+            let digits = if per_minute < 10.0 { 1 } else { 0 };
+            parts.push(format!("{per_minute:.digits$}/min"));
+        }
+        if !view.time_left.is_zero() {
+            parts.push(format!("{} left", Span(rounded(view.time_left))));
+        }
+        parts.join(" | ")
+    }
+
+    /// Tells the journal how far the worker is.
+    pub(super) fn report(&mut self, name: &WorkerName) {
+        let now = self.now.mono;
+        let text = format!("Progress {}", self.summary(name));
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        worker.watch.report_at = worker.policy.progress_report.value.map(|every| now + every);
+        if worker.progress.is_some() {
+            self.record(EntryKind::ProgressReport, Some(name), text);
+        }
+    }
+
+    /// Asks how the worker uses its machine.
+    pub(super) fn look(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        worker.watch.look = Look::UnderWay(match worker.watch.look {
+            Look::Taken(former) | Look::UnderWay(former) => former,
+            Look::None => None,
+        });
+        let id = self.fly(name, Purpose::Look, None);
+        self.act(Action::Look(id, name.clone()));
+    }
+
+    /// The answer: grants time for pressure and for work, or calls the worker stalled.
+    pub(super) fn looked(&mut self, name: &WorkerName, outcome: &Outcome) {
+        let now = self.now.mono;
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let Look::UnderWay(former) = worker.watch.look else { return };
+        let current = match outcome {
+            Outcome::Activity(activity) => Some((now, *activity)),
+            _ => None,
+        };
+        worker.watch.look = Look::Taken(current);
+        let late = worker.watch.deadline(&worker.policy).is_some_and(|at| at <= now);
+        if !late || !worker.is_steady() || worker.still_since.is_some() {
+            return;
+        }
+        let limit = worker.watch.limit(&worker.policy).unwrap_or_default();
+        let most = match worker.policy.stall_after.value {
+            StallAfter::Adaptive => worker.policy.stall_max.value.saturating_sub(limit).max(limit),
+            _ => limit,
+        };
+        let grant = former.zip(current).map_or(Duration::ZERO, |(former, current)| grant(former, current));
+        let grant = grant.min(most.saturating_sub(worker.watch.granted));
+        if grant >= GRANT_MIN {
+            worker.watch.granted += grant;
+            return;
+        }
+        let beat = worker.watch.beat_at.zip(worker.policy.heartbeat()).filter(|(at, limit)| *at + *limit <= now);
+        let why = match (beat, worker.watch.quiet_since) {
+            (Some((at, _)), _) => format!("no heartbeat for {}", Span(rounded(now.since(at)))),
+            (None, Some(since)) if worker.watch.moved => format!("no progress for {}", Span(rounded(now.since(since)))),
+            (None, since) => {
+                format!("no progress within {} of its start", Span(rounded(now.since(since.unwrap_or(now)))))
+            }
+        };
+        let key = match (beat, worker.watch.moved) {
+            (Some(_), _) => "progress.heartbeat",
+            (None, false) => "progress.warm-up",
+            (None, true) => "progress.stall-after",
+        };
+        let position = self.summary(name);
+        self.stalled(name, format!("{why} (at {position}; {key})"));
+    }
+
+    /// The worker gets nowhere: says so, saves the evidence, and does what the policy says.
+    fn stalled(&mut self, name: &WorkerName, why: String) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let policy = worker.policy.causes.get(&Cause::Unresponsive).cloned().unwrap_or_default();
+        let reaction = policy.when_running.as_ref().map_or(WhenRunning::Incident, |setting| setting.value);
+        let busy = worker.condemned || worker.watch.sentence.is_some() || worker.ending().is_some();
+        if busy || reaction == WhenRunning::Ignore {
+            worker.watch.stalled = Some(why);
+            return;
+        }
+        worker.watch.stalled = Some(why.clone());
+        self.touched.insert(name.clone());
+        self.record(EntryKind::Stalled, Some(name), format!("{name} is stalled: {why}"));
+        if let Some(Action::Record(entry)) = self.step.actions.last_mut() {
+            entry.cause = Some(Cause::Unresponsive);
+        }
+        if reaction == WhenRunning::Warn || self.hold_of(name).is_some() {
+            return;
+        }
+        let verdict = Verdict {
+            cause: Cause::Unresponsive,
+            confidence: 85,
+            because: vec![why.clone()],
+            cascade: Vec::new(),
+            also: Vec::new(),
+            ending: "is stalled".into(),
+        };
+        let (action, by) = match &policy.action {
+            Some(setting) => (setting.value, format!("[cause.{}] ({})", Cause::Unresponsive, setting.from)),
+            None => {
+                let Some(worker) = self.workers.get(name) else { return };
+                let after = &worker.policy.stall_after;
+                (CauseAction::Restart, format!("progress.stall-after = {} ({})", after.value.text(), after.from))
+            }
+        };
+        self.condemn(name, verdict, action, by);
+    }
+
+    /// Saves the evidence before the worker is stopped; what is to be done comes afterwards.
+    pub(super) fn capture(
+        &mut self,
+        name: &WorkerName,
+        incident: IncidentId,
+        sentence: (CauseAction, String),
+    ) -> String {
+        let progress = self.summary(name);
+        let Some(worker) = self.workers.get_mut(name) else { return String::new() };
+        let (action, by) = sentence;
+        let why = worker.watch.stalled.clone().unwrap_or_default();
+        let DumpSignal(signal) = worker.policy.dump_signal.value;
+        let capture = Capture {
+            incident,
+            main_pid: worker.facts.as_ref().map_or(0, |facts| facts.main_pid),
+            invocation: worker.run.invocation,
+            progress: format!("{progress}; {why}"),
+            signal,
+            grace: worker.policy.dump_grace.value,
+        };
+        worker.condemned = true;
+        worker.watch.sentence = Some(Sentence { action, by, why });
+        let id = self.fly(name, Purpose::Capture, None);
+        self.act(Action::Capture(id, name.clone(), capture));
+        format!("saving the evidence, then {}", action.as_str())
+    }
+
+    /// The evidence is saved, as far as that was possible.
+    pub(super) fn captured(&mut self, name: &WorkerName, outcome: &Outcome) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let Some(Sentence { action, by, why }) = worker.watch.sentence.take() else { return };
+        let incident = worker.incident;
+        let up = worker.is_up() && !worker.run.ended;
+        // A run that began meanwhile has done nothing wrong.
+        let same = worker.condemned;
+        worker.condemned = false;
+        let (kind, text) = match outcome {
+            Outcome::Failed(error) => {
+                (EntryKind::EvidenceLost, format!("not all evidence about {name} could be saved: {error}"))
+            }
+            Outcome::TimedOut => {
+                (EntryKind::EvidenceLost, format!("not all evidence about {name} could be saved in time"))
+            }
+            _ => {
+                let id = incident.map(|id| id.to_string()).unwrap_or_default();
+                let text =
+                    format!("the evidence about {name} is saved; `watcherctl incident {id} --evidence` shows it");
+                (EntryKind::EvidenceSaved, text)
+            }
+        };
+        self.record(kind, Some(name), text);
+        if self.hold_of(name).is_some() {
+            return;
+        }
+        let next = match (up, action) {
+            (true, CauseAction::Restart) if !same => return,
+            (true, action) => self.act_on_running(name, Cause::Unresponsive, action, by),
+            (false, action) => self.act_on_ended(name, action, by, &why),
+        };
+        if next.is_empty() {
+            return;
+        }
+        self.record(EntryKind::RemedyChosen, Some(name), format!("{name}: {next}"));
+        self.close_if_settled(name);
+    }
+
+    /// The signal for the stacks has ended the run already.
+    fn act_on_ended(&mut self, name: &WorkerName, action: CauseAction, by: String, why: &str) -> String {
+        if !self.workers.get(name).is_some_and(|worker| worker.is_awaited() && worker.plan.is_none()) {
+            return String::new();
+        }
+        match action {
+            CauseAction::Restart => self.plan_restart(name, by),
+            CauseAction::Quarantine => {
+                self.remedy(name, "quarantine", by, "done");
+                self.quarantine(name, why.to_owned());
+                "quarantined by the policy".into()
+            }
+            CauseAction::Stop => {
+                self.remedy(name, "stop", by, "done");
+                self.give_up(name, "the policy says so");
+                "left down by the policy".into()
+            }
+            CauseAction::Hold | CauseAction::Ignore => String::new(),
+        }
+    }
+}
+
+/// How much of the time between two looks does not count: it went into waiting, or into reading and writing.
+fn grant(former: (Mono, Activity), current: (Mono, Activity)) -> Duration {
+    let span = current.0.since(former.0);
+    let io = current.1.io.saturating_sub(former.1.io);
+    if io > WORK_IO.saturating_mul(span.as_secs().max(1)) {
+        return span.max(GRANT_MIN);
+    }
+    let pressure = current.1.pressure.zip(former.1.pressure);
+    pressure.map_or(Duration::ZERO, |(current, former)| current.saturating_sub(former)).min(span)
+}
+
+/// For people: seconds are enough.
+fn rounded(span: Duration) -> Duration {
+    if span < Duration::from_secs(10) {
+        Duration::from_millis(span.as_millis() as u64 / 100 * 100)
+    } else {
+        Duration::from_secs(span.as_secs())
+    }
+}
