@@ -7,7 +7,8 @@ use super::error::ApiError;
 use super::publish::Published;
 use super::{Call, SharedDesk, arguments, micros, path, usec, usec_mono};
 use crate::engine::event::Request;
-use crate::engine::view::{WarningView, WorkerView};
+use crate::engine::view::{SourceView, WarningView, WorkerView};
+use std::collections::HashMap;
 use std::sync::Arc;
 use zbus::message::Header;
 use zbus::{Connection, OwnedObjectPath};
@@ -20,7 +21,16 @@ pub struct Worker {
 impl Published for Worker {
     type View = WorkerView;
 
-    const QUIET: &[&str] = &["Rate", "EtaUSec", "DowntimeUSec", "Warnings"];
+    const QUIET: &[&str] = &[
+        "Rate",
+        "EtaUSec",
+        "EtaSpreadUSec",
+        "StallDeadlineTimestamp",
+        "StallDeadlineTimestampMonotonic",
+        "Values",
+        "DowntimeUSec",
+        "Warnings",
+    ];
     const INVALIDATED: &[&str] = &["Policy"];
 
     fn new(desk: SharedDesk, shown: Shown<WorkerView>) -> Worker {
@@ -172,6 +182,37 @@ impl Worker {
     #[zbus(property(emits_changed_signal = "false"), name = "EtaUSec")]
     fn eta_usec(&self) -> u64 {
         self.view().progress.as_ref().map_or(0, |progress| micros(progress.time_left))
+    }
+
+    /// How far off that may be, at 95 % confidence; 0 if unknown.
+    #[zbus(property(emits_changed_signal = "false"), name = "EtaSpreadUSec")]
+    fn eta_spread_usec(&self) -> u64 {
+        self.view().progress.as_ref().map_or(0, |progress| micros(progress.time_left_spread))
+    }
+
+    /// When it is called stalled unless it makes progress before, in µs since 1970; 0 if nothing is expected of it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn stall_deadline_timestamp(&self) -> u64 {
+        usec(self.view().stall_at)
+    }
+
+    /// The same on CLOCK_MONOTONIC.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn stall_deadline_timestamp_monotonic(&self) -> u64 {
+        usec_mono(self.view().stall_at_mono)
+    }
+
+    /// Where its progress is read: the key of the policy, whether it can be read, and if not, why.
+    #[zbus(property)]
+    fn sources(&self) -> Vec<(String, bool, String)> {
+        let row = |source: &SourceView| (source.key.to_owned(), source.readable, source.text.clone());
+        self.view().sources.iter().map(row).collect()
+    }
+
+    /// What the last readings said, by name.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn values(&self) -> HashMap<String, f64> {
+        self.view().values.clone().into_iter().collect()
     }
 
     /// Attempts since the worker was last healthy.

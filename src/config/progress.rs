@@ -115,8 +115,8 @@ fn command(given: Given<'_>) -> Result<CommandLine, String> {
 
 fn total(given: Given<'_>) -> Result<Total, String> {
     match given {
-        Given::Text(_) => Ok(Total::Field(field(given)?)),
-        Given::Argument(text) if text.parse::<u64>().is_err() => Ok(Total::Field(field(given)?)),
+        Given::Text(text) if text.parse::<u64>().is_err() => Ok(Total::Field(field(given)?)),
+        Given::Argument(text) if text.parse::<i128>().is_err() => Ok(Total::Field(field(given)?)),
         other => Ok(Total::Number(other.number(1..=u64::MAX)?)),
     }
 }

@@ -49,7 +49,31 @@ impl Progress {
         } else {
             Duration::ZERO
         };
-        ProgressView { value: self.value, total: self.total, at: self.at.wall, at_mono: self.at.mono, rate, time_left }
+        ProgressView {
+            value: self.value,
+            total: self.total,
+            at: self.at.wall,
+            at_mono: self.at.mono,
+            rate,
+            time_left,
+            time_left_spread: time_left.mul_f64(self.spread()),
+        }
+    }
+
+    /// How uncertain the rate is, as a share of it: two standard errors of the time that one unit of progress takes.
+    fn spread(&self) -> f64 {
+        let steps = self.readings.iter().zip(self.readings.iter().skip(1));
+        let times: Vec<f64> = steps
+            .filter(|((_, low), (_, high))| high > low)
+            .map(|((start, low), (end, high))| end.since(*start).as_secs_f64() / high.saturating_sub(*low) as f64)
+            .collect();
+        let count = times.len() as f64;
+        let mean = times.iter().sum::<f64>() / count;
+        if times.len() < 3 || mean <= 0.0 {
+            return 0.0;
+        }
+        let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        (2.0 * (variance / count).sqrt() / mean).min(10.0)
     }
 
     fn rate(&self) -> f64 {
@@ -115,5 +139,19 @@ mod tests {
         let view = progress.expect("fifty readings").view();
         assert!((view.rate - 10.0).abs() < 0.001, "{view:?}");
         assert_eq!(view.time_left, Duration::from_secs(51));
+        assert_eq!(view.time_left_spread, Duration::ZERO);
+    }
+
+    #[test]
+    fn an_uneven_pace_makes_the_time_left_uncertain() {
+        let mut progress = None;
+        for step in 0..30_i64 {
+            let at = Now { mono: Mono(step * 10_000_000 + step % 2 * 5_000_000), wall: Wall(0) };
+            let beat = Beat { count: step.unsigned_abs(), total: Some(129) };
+            progress = Some(Progress::observe(progress, &beat, None, at).0);
+        }
+        let view = progress.expect("thirty readings").view();
+        let share = view.time_left_spread.as_secs_f64() / view.time_left.as_secs_f64();
+        assert!((0.1..0.4).contains(&share), "{view:?}");
     }
 }

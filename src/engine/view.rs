@@ -113,6 +113,8 @@ pub struct ProgressView {
     pub rate: f64,
     /// Zero if unknown.
     pub time_left: Duration,
+    /// How far off that may be, at 95 % confidence; zero if unknown.
+    pub time_left_spread: Duration,
 }
 
 macro_rules! words {

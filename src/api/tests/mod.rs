@@ -96,6 +96,7 @@ fn worker(text: &str) -> WorkerView {
             at_mono: Mono(1_000),
             rate: 1.5,
             time_left: Duration::from_secs(250),
+            time_left_spread: Duration::from_secs(9),
         }),
         attempts: 0,
         budget_left: 5,
@@ -106,6 +107,10 @@ fn worker(text: &str) -> WorkerView {
         runs: 1,
         downtime: Duration::ZERO,
         intended_up: true,
+        stall_at: Wall(9_000_000),
+        stall_at_mono: Mono(8_000),
+        sources: Vec::new(),
+        values: [("active".to_owned(), 2.0)].into(),
         warnings: Vec::new(),
         policy: vec![("restart.budget".into(), "5/1h".into(), "default".into())],
     }
