@@ -156,11 +156,11 @@ policy_keys! {
     /// How long there may be no progress before the worker is called stalled.
     stall_after: StallAfter = StallAfter::Adaptive, "progress.stall-after";
     /// The shortest time that is learned.
-    stall_min: Duration = Duration::from_secs(60), "progress.stall-min";
+    stall_min: Duration = Duration::from_secs(600), "progress.stall-min";
     /// The longest time that is learned, and the time while too little is known.
-    stall_max: Duration = Duration::from_secs(1800), "progress.stall-max";
+    stall_max: Duration = Duration::from_secs(3600), "progress.stall-max";
     /// How long the first progress of a run may take.
-    warm_up: Duration = Duration::from_secs(1200), "progress.warm-up";
+    warm_up: Duration = Duration::from_secs(3600), "progress.warm-up";
     /// Calls the worker stalled, too, when it holds.
     stalled_when: Option<Condition> = None, "progress.stalled-when";
     /// In so many readings in a row.

@@ -10,4 +10,5 @@ mod machine;
 mod scenario;
 mod system;
 mod tidy;
+mod traces;
 mod vm;
