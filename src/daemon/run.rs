@@ -471,6 +471,9 @@ impl Daemon {
         if let Err(error) = self.saver.store_mut().prune(limit) {
             tracing::warn!("old incidents cannot be dropped: {}", super::chain(&error));
         }
+        if let Err(error) = self.saver.store_mut().thin(now.wall, limit) {
+            tracing::warn!("the history of progress cannot be thinned out: {}", super::chain(&error));
+        }
     }
 
     /// Lets running changes end; workers are never stopped because we stop.
@@ -491,8 +494,8 @@ impl Daemon {
             step.actions.retain(|action| matches!(action, Action::Record(_) | Action::Reply(..)));
             self.carry_out_and_publish(step, publications).await?;
         }
-        if self.saver.is_behind() {
-            self.save(&Step::default());
+        if let Err(error) = self.saver.finish(&self.engine) {
+            tracing::warn!("the last state cannot be saved: {}", super::chain(&error));
         }
         Ok(())
     }

@@ -4,11 +4,15 @@
 use super::clock;
 use crate::engine::Engine;
 use crate::engine::ids::{ObjectId, WorkerName};
-use crate::engine::saved::{SavedHold, SavedWorker};
-use crate::engine::time::Now;
+use crate::engine::saved::{SavedHold, SavedProgress, SavedWorker};
+use crate::engine::time::{Mono, Now};
 use crate::engine::view::{IncidentView, View};
 use crate::store::{Batch, Store, StoreError};
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+/// Progress is written so often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 /// Keeps the store in step with the engine.
 pub struct Saver {
@@ -17,6 +21,10 @@ pub struct Saver {
     workers: HashMap<WorkerName, SavedWorker>,
     incidents: HashMap<u32, IncidentView>,
     holds: Vec<SavedHold>,
+    /// Workers whose progress may have moved since it was written, and when that is done next.
+    moved: BTreeSet<WorkerName>,
+    progress: HashMap<WorkerName, SavedProgress>,
+    progress_due: Mono,
     /// What is not in the store yet, because writing failed.
     unsaved: BTreeSet<ObjectId>,
 }
@@ -30,6 +38,9 @@ impl Saver {
             workers: known.workers.iter().map(|worker| (worker.name.clone(), worker.clone())).collect(),
             incidents: known.incidents.iter().map(|incident| (incident.id.0, incident.clone())).collect(),
             holds: known.holds.clone(),
+            moved: BTreeSet::new(),
+            progress: known.progress.iter().map(|progress| (progress.worker.clone(), progress.clone())).collect(),
+            progress_due: Mono::default(),
             unsaved: BTreeSet::new(),
         }
     }
@@ -51,18 +62,23 @@ impl Saver {
     pub fn save(&mut self, engine: &Engine, changes: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
         self.unsaved.extend(changes.iter().cloned());
         let batch = self.batch(engine, clock::now());
-        if batch.workers.is_empty() && batch.incidents.is_empty() && batch.holds.is_none() {
+        let idle = batch.workers.is_empty() && batch.incidents.is_empty() && batch.progress.is_empty();
+        if idle && batch.holds.is_none() {
             self.unsaved.clear();
             return Ok(());
         }
         self.store.save(&batch)?;
         self.unsaved.clear();
         for (name, worker) in batch.workers {
+            if worker.is_none() {
+                self.progress.remove(&name);
+            }
             match worker {
                 Some(worker) => self.workers.insert(name, worker),
                 None => self.workers.remove(&name),
             };
         }
+        self.progress.extend(batch.progress.into_iter().map(|progress| (progress.worker.clone(), progress)));
         for incident in batch.incidents {
             self.incidents.insert(incident.id.0, incident);
         }
@@ -95,9 +111,35 @@ impl Saver {
                 ObjectId::Manager | ObjectId::Job(_) => {}
             }
         }
+        let progress = self.moved_progress(engine, now);
         let holds = engine.saved_holds();
         let holds = (holds != self.holds).then_some(holds);
         let (next_incident, next_hold) = engine.next_ids();
-        Batch { now, boot_id: self.boot_id.clone(), workers, incidents, holds, next_incident, next_hold }
+        Batch { now, boot_id: self.boot_id.clone(), workers, incidents, progress, holds, next_incident, next_hold }
+    }
+
+    /// Progress moves all the time; it is written now and then, for all workers together.
+    fn moved_progress(&mut self, engine: &Engine, now: Now) -> Vec<SavedProgress> {
+        self.moved.extend(self.unsaved.iter().filter_map(|id| match id {
+            ObjectId::Worker(name) => Some(name.clone()),
+            _ => None,
+        }));
+        if now.mono < self.progress_due {
+            return Vec::new();
+        }
+        self.progress_due = now.mono + PROGRESS_EVERY;
+        let moved = std::mem::take(&mut self.moved);
+        let fresh = |name: &WorkerName| {
+            let progress = engine.saved_progress(name)?;
+            let known = self.progress.get(name);
+            known.is_none_or(|known| known.at != progress.at || known.value != progress.value).then_some(progress)
+        };
+        moved.iter().filter_map(fresh).collect()
+    }
+
+    /// Writes everything that was put off; for the end.
+    pub fn finish(&mut self, engine: &Engine) -> Result<(), StoreError> {
+        self.progress_due = Mono::default();
+        self.save(engine, &BTreeSet::new())
     }
 }

@@ -5,7 +5,9 @@ use super::*;
 use action::Freezer;
 use event::PastRun;
 use flight::Purpose;
+use progress::Progress;
 use restart::Plan;
+use stall::Watch;
 use worker::{Ending, LookBack};
 
 /// Whether a run must have left a trace in the journal.
@@ -38,6 +40,14 @@ impl Engine {
         worker.incident = incident.map(|incident| incident.id);
         self.workers.insert(name.clone(), worker);
         self.touched.insert(name);
+    }
+
+    pub(super) fn restore_progress(&mut self, saved: &SavedProgress) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(&saved.worker) else { return };
+        let at = Now { mono: now.mono_at(saved.at), wall: saved.at };
+        worker.progress = Some(Progress::restore(saved.value, saved.total, at));
+        worker.watch = Watch::restore(saved, saved.run.is_some() && saved.run == worker.run.invocation);
     }
 
     /// The first sight of a worker that was saved: asks the journal about anything that was missed.

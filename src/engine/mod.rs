@@ -51,7 +51,7 @@ use ids::{ActionId, HoldId, IncidentId, JobId, ObjectId, WorkerName};
 use incident::Incidents;
 use policy::{Layer, Policies};
 use rng::Rng;
-use saved::{Saved, SavedHold, SavedOrigin, SavedWorker};
+use saved::{Saved, SavedHold, SavedOrigin, SavedProgress, SavedWorker};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use time::{Mono, Now, Wall};
 use verdict::Case;
@@ -146,6 +146,9 @@ impl Engine {
         for worker in saved.workers {
             engine.restore(worker, &shift);
         }
+        for progress in &saved.progress {
+            engine.restore_progress(progress);
+        }
         engine.take_up_named();
         engine.watch();
         engine.step.changes.insert(ObjectId::Manager);
@@ -209,6 +212,20 @@ impl Engine {
         self.workers.get(name).map(Worker::saved)
     }
 
+    /// How far a worker is, for the next start; `None` if it never said.
+    pub fn saved_progress(&self, name: &WorkerName) -> Option<SavedProgress> {
+        let worker = self.workers.get(name)?;
+        let progress = worker.progress.as_ref()?.view();
+        Some(SavedProgress {
+            worker: name.clone(),
+            run: worker.run.invocation,
+            at: progress.at,
+            value: progress.value,
+            total: progress.total,
+            pace: worker.watch.pace(),
+        })
+    }
+
     /// The holds that must survive.
     pub fn saved_holds(&self) -> Vec<SavedHold> {
         self.holds.iter().filter(|(_, hold)| !hold.lock).map(|(id, hold)| hold.saved(*id)).collect()
@@ -227,6 +244,7 @@ impl Engine {
             same_boot: true,
             workers: self.workers.values().map(Worker::saved).collect(),
             holds: self.saved_holds(),
+            progress: self.workers.keys().filter_map(|name| self.saved_progress(name)).collect(),
             incidents: self.incidents.all().cloned().collect(),
             next_incident,
             next_hold,

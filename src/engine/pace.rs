@@ -9,6 +9,7 @@
 //! A gap that is three times as long as all before it cannot be told from death.
 
 use super::policy::Text;
+use super::saved::SavedPace;
 use super::time::Span;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,6 +20,8 @@ const WINDOW: usize = 256;
 const BLOCKS: usize = 256;
 /// Steps that follow each other faster are taken as one.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Of the gaps so many survive the end of watcherd.
+const SAVED: usize = 64;
 /// With fewer gaps the longest allowed time applies.
 const ENOUGH: usize = 8;
 /// What was learned is worked out anew after so many gaps, and after every long one.
@@ -64,6 +67,23 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    pub fn saved(&self) -> SavedPace {
+        let newest = self.gaps.len().saturating_sub(SAVED);
+        let (gaps, older) = (self.gaps.iter().skip(newest), self.gaps.iter().take(newest).max());
+        let longest = self.longest.iter().chain(older).chain(Some(&self.block.0).filter(|gap| !gap.is_zero()));
+        SavedPace { seen: self.seen, gaps: gaps.copied().collect(), longest: longest.copied().collect() }
+    }
+
+    pub fn restore(saved: &SavedPace) -> Pace {
+        let mut pace = Pace { seen: saved.seen, ..Pace::default() };
+        saved.gaps.iter().for_each(|gap| keep(&mut pace.gaps, *gap, WINDOW));
+        saved.longest.iter().for_each(|gap| keep(&mut pace.longest, *gap, BLOCKS));
+        if pace.gaps.len() >= ENOUGH {
+            pace.learned = pace.learn();
+        }
+        pace
+    }
+
     pub fn note(&mut self, gap: Duration) {
         self.pending += gap;
         if self.pending < SHORTEST {

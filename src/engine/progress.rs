@@ -41,6 +41,11 @@ impl Progress {
         (progress, moved)
     }
 
+    /// What was known before watcherd was restarted.
+    pub fn restore(value: u64, total: u64, at: Now) -> Progress {
+        Progress { value, total, at, readings: VecDeque::new() }
+    }
+
     pub fn view(&self) -> ProgressView {
         let rate = self.rate();
         let left = self.total.saturating_sub(self.value);

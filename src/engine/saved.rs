@@ -18,6 +18,7 @@ pub struct Saved {
     pub same_boot: bool,
     pub workers: Vec<SavedWorker>,
     pub holds: Vec<SavedHold>,
+    pub progress: Vec<SavedProgress>,
     /// The open ones, and the newest closed ones.
     pub incidents: Vec<IncidentView>,
     pub next_incident: u32,
@@ -56,6 +57,31 @@ pub struct SavedWorker {
     pub runs: u64,
     pub downtime: Duration,
     pub finished: Wall,
+}
+
+/// How far a worker is, and what was learned about its pace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedProgress {
+    pub worker: WorkerName,
+    /// The run that made it.
+    pub run: Option<InvocationId>,
+    /// When the value moved last.
+    pub at: Wall,
+    pub value: u64,
+    /// Zero if unknown.
+    pub total: u64,
+    pub pace: SavedPace,
+}
+
+/// The gaps between steps of progress.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SavedPace {
+    /// All gaps together.
+    pub seen: Duration,
+    /// The newest gaps, oldest first.
+    pub gaps: Vec<Duration>,
+    /// The longest gaps of earlier times.
+    pub longest: Vec<Duration>,
 }
 
 /// Where a worker comes from.

@@ -14,6 +14,7 @@ use flight::Purpose;
 use pace::{Pace, StallAfter};
 use policy::{CauseAction, DumpSignal, Policy, Source as Origin, Text, Total, WhenRunning};
 use progress::Progress;
+use saved::{SavedPace, SavedProgress};
 use source::{Activity, Capture, NAME_MAX, Probe, Reading, Sources, VALUES_MAX};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +96,15 @@ impl Watch {
             sentence: former.sentence,
             ..Watch::default()
         };
+    }
+
+    /// Goes on where watcherd left off; the time in between does not count.
+    pub fn restore(saved: &SavedProgress, same_run: bool) -> Watch {
+        Watch { pace: Pace::restore(&saved.pace), moved: same_run, ..Watch::default() }
+    }
+
+    pub fn pace(&self) -> SavedPace {
+        self.pace.saved()
     }
 
     /// The worker is up and its clock may run.

@@ -16,7 +16,7 @@ mod tests;
 pub use query::{Filter, INCIDENTS_PER_QUERY};
 
 use crate::engine::policy::Layer;
-use crate::engine::saved::{Saved, SavedHold, SavedOrigin, SavedWorker};
+use crate::engine::saved::{Saved, SavedHold, SavedOrigin, SavedProgress, SavedWorker};
 use crate::engine::time::{Mono, Now, Wall};
 use crate::engine::{ids::WorkerName, view::IncidentView};
 use nix::fcntl::{Flock, FlockArg};
@@ -63,6 +63,8 @@ pub struct Batch {
     /// `None` forgets the worker.
     pub workers: Vec<(WorkerName, Option<SavedWorker>)>,
     pub incidents: Vec<IncidentView>,
+    /// How far workers are; also kept as history.
+    pub progress: Vec<SavedProgress>,
     /// All holds there are; `None` leaves them as they were.
     pub holds: Option<Vec<SavedHold>>,
     pub next_incident: u32,
@@ -142,6 +144,7 @@ impl Store {
             }
         }
         saved.holds = self.rows("SELECT * FROM hold ORDER BY id", rows::hold, &mut notes)?;
+        saved.progress = self.rows("SELECT * FROM progress ORDER BY worker", rows::progress, &mut notes)?;
         const OPEN: &str = "SELECT * FROM incident WHERE state <> 'closed'";
         const CLOSED: &str = "SELECT * FROM incident WHERE state = 'closed' ORDER BY opened DESC, id DESC LIMIT ";
         saved.incidents = self.rows(OPEN, rows::incident, &mut notes)?;
@@ -175,6 +178,42 @@ impl Store {
         Ok(old + beyond)
     }
 
+    /// Thins the history of progress out: after a day a point every ten minutes is kept, after a week one every hour, and
+    /// nothing beyond `older_than`.
+    ///
+    /// Returns how many points went.
+    pub fn thin(&mut self, now: Wall, older_than: Wall) -> Result<usize, StoreError> {
+        const MINUTE: i64 = 60_000_000;
+        let sql = "DELETE FROM history WHERE at < ?1 AND (worker, at) NOT IN \
+             (SELECT worker, max(at) FROM history GROUP BY worker, at / ?2)";
+        let thin = || -> rusqlite::Result<usize> {
+            let mut gone = self.db.execute("DELETE FROM history WHERE at < ?1", [older_than.0])?;
+            for (age, step) in [(24 * 60 * MINUTE, 10 * MINUTE), (7 * 24 * 60 * MINUTE, 60 * MINUTE)] {
+                gone += self.db.execute(sql, [now.0.saturating_sub(age), step])?;
+            }
+            Ok(gone)
+        };
+        thin().map_err(StoreError::sql("thin out the history of progress"))
+    }
+
+    /// How far a worker was, oldest first: time, value and total.
+    pub fn history(&self, worker: &WorkerName, newest: u32) -> Result<Vec<(Wall, u64, u64)>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<(Wall, u64, u64)>> {
+            let mut rows = self
+                .db
+                .prepare_cached("SELECT at, value, total FROM history WHERE worker = ?1 ORDER BY at DESC LIMIT ?2")?;
+            let point = |row: &rusqlite::Row<'_>| {
+                let (at, value, total): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok((Wall(at), value.unsigned_abs(), total.unsigned_abs()))
+            };
+            let mut points: Vec<_> =
+                rows.query_map(params![worker.as_str(), newest], point)?.collect::<Result<_, _>>()?;
+            points.reverse();
+            Ok(points)
+        };
+        read().map_err(StoreError::sql("read the history of progress"))
+    }
+
     fn write(&mut self, batch: &Batch) -> rusqlite::Result<()> {
         let all = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
@@ -185,9 +224,15 @@ impl Store {
                 match worker {
                     Some(worker) => rows::save_worker(&mut *all.prepare_cached(rows::SAVE_WORKER)?, worker)?,
                     None => {
-                        all.prepare_cached(rows::DELETE_WORKER)?.execute([name.as_str()])?;
+                        for sql in [rows::DELETE_WORKER, rows::DELETE_PROGRESS, rows::DELETE_HISTORY] {
+                            all.prepare_cached(sql)?.execute([name.as_str()])?;
+                        }
                     }
                 }
+            }
+            for progress in &batch.progress {
+                rows::save_progress(&mut *all.prepare_cached(rows::SAVE_PROGRESS)?, progress)?;
+                rows::save_history(&mut *all.prepare_cached(rows::SAVE_HISTORY)?, progress)?;
             }
             for incident in &batch.incidents {
                 rows::save_incident(&mut *all.prepare_cached(rows::SAVE_INCIDENT)?, incident)?;

@@ -8,7 +8,7 @@ use crate::engine::cause::Cause;
 use crate::engine::event::Definition;
 use crate::engine::ids::{HoldId, IncidentId, InvocationId, WorkerName};
 use crate::engine::policy::Layer;
-use crate::engine::saved::{SavedHold, SavedOrigin, SavedWorker};
+use crate::engine::saved::{SavedHold, SavedOrigin, SavedPace, SavedProgress, SavedWorker};
 use crate::engine::time::{Mono, Wall};
 use crate::engine::view::{IncidentResult, IncidentState, IncidentView, Phase, RemedyView};
 use rusqlite::{Row, Statement, named_params, params};
@@ -20,6 +20,10 @@ pub const SAVE_META: &str = "INSERT OR REPLACE INTO meta (one, boot_id, mono, wa
      VALUES (1, ?1, ?2, ?3, ?4, ?5)";
 
 pub const DELETE_WORKER: &str = "DELETE FROM worker WHERE name = ?1";
+
+pub const DELETE_PROGRESS: &str = "DELETE FROM progress WHERE worker = ?1";
+
+pub const DELETE_HISTORY: &str = "DELETE FROM history WHERE worker = ?1";
 
 pub const SAVE_WORKER: &str = "INSERT OR REPLACE INTO worker (name, origin, definition, layer, phase, invocation, \
      run_ended, seen, intended_up, completed, quarantine, paused, attempts, failures, cause, incident, restart_due, \
@@ -38,6 +42,11 @@ pub const SAVE_INCIDENT: &str = "INSERT INTO incident (id, worker, run, cause, c
      decided = excluded.decided, started = excluded.started, recovered = excluded.recovered, \
      closed = excluded.closed, state = excluded.state, result = excluded.result, remedies = excluded.remedies, \
      text = excluded.text";
+
+pub const SAVE_PROGRESS: &str =
+    "INSERT OR REPLACE INTO progress (worker, run, at, value, total, pace) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+pub const SAVE_HISTORY: &str = "INSERT OR REPLACE INTO history (worker, at, value, total) VALUES (?1, ?2, ?3, ?4)";
 
 /// The words of `RemedyView::action`; another word is read back as `other`.
 const REMEDIES: [&str; 8] = ["restart", "hold", "quarantine", "stop", "ignore", "kill", "pause", "other"];
@@ -156,6 +165,48 @@ pub fn hold(row: &Row<'_>) -> Result<SavedHold, String> {
         why: field(row, "why")?,
         until: field::<Option<i64>>(row, "until")?.map(Wall),
     })
+}
+
+/// Times in milliseconds: all gaps together, the newest ones, the longest ones.
+type Pace = (u64, Vec<u64>, Vec<u64>);
+
+pub fn save_progress(row: &mut Statement<'_>, progress: &SavedProgress) -> rusqlite::Result<()> {
+    let millis = |span: &Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let SavedPace { seen, gaps, longest } = &progress.pace;
+    let pace: Pace = (millis(seen), gaps.iter().map(millis).collect(), longest.iter().map(millis).collect());
+    let run = progress.run.map(|id| id.0);
+    row.execute(params![
+        progress.worker.as_str(),
+        run,
+        progress.at.0,
+        whole(progress.value),
+        whole(progress.total),
+        json(&pace)?
+    ])?;
+    Ok(())
+}
+
+pub fn save_history(row: &mut Statement<'_>, progress: &SavedProgress) -> rusqlite::Result<()> {
+    row.execute(params![progress.worker.as_str(), progress.at.0, whole(progress.value), whole(progress.total)])?;
+    Ok(())
+}
+
+/// Reads a row of `SELECT * FROM progress`.
+pub fn progress(row: &Row<'_>) -> Result<SavedProgress, String> {
+    let (seen, gaps, longest): Pace = list(row, "pace")?;
+    let spans = |millis: Vec<u64>| millis.into_iter().map(Duration::from_millis).collect();
+    Ok(SavedProgress {
+        worker: name(&field::<String>(row, "worker")?)?,
+        run: field::<Option<[u8; 16]>>(row, "run")?.map(InvocationId),
+        at: Wall(field(row, "at")?),
+        value: field::<i64>(row, "value")?.unsigned_abs(),
+        total: field::<i64>(row, "total")?.unsigned_abs(),
+        pace: SavedPace { seen: Duration::from_millis(seen), gaps: spans(gaps), longest: spans(longest) },
+    })
+}
+
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Reads a row of `SELECT * FROM incident`.

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 pub const APPLICATION_ID: i32 = 0x7763_6864;
 
 /// The statements that lead from version n to version n + 1; `PRAGMA user_version` holds the version.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// The version that this program reads and writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -79,6 +79,26 @@ CREATE TABLE incident (
 CREATE INDEX incident_by_time ON incident (opened, id);
 CREATE INDEX incident_by_worker ON incident (worker, opened, id);
 CREATE INDEX incident_open ON incident (opened, id) WHERE state <> 'closed';
+";
+
+/// How far the workers are, and how far they were: `history` is thinned out with time.
+const V2: &str = "
+CREATE TABLE progress (
+    worker TEXT PRIMARY KEY,
+    run BLOB,
+    at INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    pace TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE history (
+    worker TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    PRIMARY KEY (worker, at)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The version of the tables that are there; 0 for an empty database.

@@ -3,6 +3,7 @@ use super::*;
 use crate::engine::cause::Cause;
 use crate::engine::event::Definition;
 use crate::engine::ids::{HoldId, IncidentId, InvocationId};
+use crate::engine::saved::SavedPace;
 use crate::engine::view::{IncidentResult, IncidentState, Phase, RemedyView};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -145,12 +146,56 @@ fn rich_incidents() -> Vec<IncidentView> {
     states.chain([full]).collect()
 }
 
+fn rich_progress() -> Vec<SavedProgress> {
+    let pace = SavedPace {
+        seen: Duration::from_secs(7_200),
+        gaps: vec![Duration::from_millis(1_001), Duration::from_secs(90)],
+        longest: vec![Duration::from_secs(600)],
+    };
+    let run = Some(InvocationId([9; 16]));
+    vec![
+        SavedProgress { worker: name("a"), run, at: Wall(5_000_000), value: 7, total: u64::MAX >> 1, pace },
+        SavedProgress { worker: name("n/b"), run: None, at: Wall(1), value: 0, total: 0, pace: SavedPace::default() },
+    ]
+}
+
+#[test]
+fn the_history_of_progress_is_thinned_out_and_goes_with_its_worker() {
+    let dir = dir();
+    let mut store = open(dir.path());
+    let minute = 60_000_000;
+    let at = |minutes: i64| SavedProgress {
+        worker: name("a"),
+        run: None,
+        at: Wall(minutes * minute),
+        value: minutes.unsigned_abs(),
+        total: 20_000,
+        pace: SavedPace::default(),
+    };
+    for minutes in 1..=10_080 + 2_880 {
+        store.save(&Batch { progress: vec![at(minutes)], ..Batch::default() }).expect("saved");
+    }
+    let now = Wall((10_080 + 2_880) * minute);
+    store.thin(now, Wall(720 * minute)).expect("thinned out");
+    let points = store.history(&name("a"), 100_000).expect("readable");
+    let between = |from: i64, to: i64| points.iter().filter(|(at, ..)| (from..to).contains(&(at.0 / minute))).count();
+    assert_eq!(between(0, 720), 0, "too old");
+    assert_eq!(between(720, 2_880), 36, "every hour");
+    assert_eq!(between(3_000, 11_500), 850, "every ten minutes");
+    assert_eq!(between(11_600, 12_960), 1_360, "every minute");
+    assert!(points.is_sorted());
+    assert_eq!(store.history(&name("a"), 1).expect("readable"), [(now, 12_960, 20_000)]);
+    store.save(&Batch { workers: vec![(name("a"), None)], ..Batch::default() }).expect("forgotten");
+    assert_eq!(store.history(&name("a"), 100_000).expect("readable"), []);
+}
+
 fn rich_batch() -> Batch {
     Batch {
         now: Now { mono: Mono(-7), wall: Wall(i64::MAX) },
         boot_id: "b0".into(),
         workers: rich_workers().into_iter().map(|worker| (worker.name.clone(), Some(worker))).collect(),
         incidents: rich_incidents(),
+        progress: rich_progress(),
         holds: Some(vec![
             SavedHold { id: HoldId(1), workers: vec![], who: String::new(), why: ODD.into(), until: None },
             SavedHold {
@@ -185,6 +230,7 @@ fn whatever_is_saved_comes_back_the_same() {
         clock: batch.now,
         same_boot: true,
         workers: rich_workers(),
+        progress: rich_progress(),
         holds: batch.holds.expect("holds"),
         incidents: rich_incidents(),
         next_incident: u32::MAX,
