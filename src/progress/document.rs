@@ -45,7 +45,8 @@ pub(super) fn number(text: &str) -> Option<f64> {
 
 /// The longest beginning of `text` that is short enough to be kept.
 pub(super) fn cut(text: &str) -> Arc<str> {
-    text[..text.floor_char_boundary(NAME_MAX)].into()
+    let end = (0..=NAME_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text[..end.unwrap_or(0)].into()
 }
 
 /// `120/500`.

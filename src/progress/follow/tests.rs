@@ -280,3 +280,43 @@ async fn many_files_share_a_watch() {
     }
     assert_eq!(scene.events, 600);
 }
+
+/// The processor time of the follower's own thread, in clock ticks.
+fn ticks() -> u64 {
+    let tasks = procfs::process::Process::myself().and_then(|process| process.tasks()).expect("the tasks are listed");
+    let stats = tasks.filter_map(|task| task.and_then(|task| task.stat()).ok());
+    stats.filter(|stat| stat.comm == "progress").map(|stat| stat.utime + stat.stime).sum()
+}
+
+#[tokio::test]
+#[ignore = "takes a while, and measures only if nothing else runs"]
+async fn a_thousand_files_that_change_every_second_cost_little() {
+    let mut scene = Scene::new();
+    for n in 0..1_000 {
+        scene.write(&format!("p{n}"), "{\"step\": 0, \"total\": 100, \"loss\": 0.25, \"phase\": \"train\"}");
+        scene.follow_file(&format!("w{n}"), &format!("p{n}"));
+    }
+    for n in 0..1_000 {
+        scene.expect(&format!("w{n}"), "file loss=0.25 step=0 total=100 value=0").await;
+    }
+    let (before, begun, events) = (ticks(), Instant::now(), scene.events);
+    let path = scene.directory.path().to_owned();
+    let writer = std::thread::spawn(move || {
+        for step in 1..=10 {
+            for n in 0..1_000 {
+                let text = format!("{{\"step\": {step}, \"total\": 100, \"loss\": 0.25, \"phase\": \"train\"}}");
+                fs::write(path.join(".new"), text).expect("it can be written");
+                fs::rename(path.join(".new"), path.join(format!("p{n}"))).expect("it can be renamed");
+                std::thread::sleep(Duration::from_micros(900));
+            }
+        }
+    });
+    for n in 0..1_000 {
+        scene.expect(&format!("w{n}"), "file loss=0.25 step=10 total=100 value=10").await;
+    }
+    writer.join().expect("the writer ends");
+    let (used, took) = (ticks() - before, begun.elapsed().as_secs_f64());
+    let share = used as f64 / (took * procfs::ticks_per_second() as f64);
+    println!("{} readings in {took:.1} s: {:.1} % of a core", scene.events - events, 100.0 * share);
+    assert!(share < 0.1);
+}
