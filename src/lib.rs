@@ -55,6 +55,7 @@ pub mod engine;
 pub mod config;
 pub mod host;
 pub mod journal;
+pub mod progress;
 pub mod rules;
 pub mod store;
 pub mod systemd;

@@ -14,6 +14,7 @@ use crate::engine::view::View;
 use crate::host::counters::{Counters, Rise};
 use crate::host::{disk, dump};
 use crate::journal::{self, Journal, evidence};
+use crate::progress::lines::Lines;
 use crate::rules::Rules;
 use std::collections::VecDeque;
 use std::sync::mpsc as sync;
@@ -62,7 +63,7 @@ pub struct Examiner {
 }
 
 impl Examiner {
-    pub fn start(scope: Scope, rules: SharedRules) -> std::io::Result<Examiner> {
+    pub fn start(scope: Scope, rules: SharedRules, lines: Lines) -> std::io::Result<Examiner> {
         let (requests, waiting) = sync::sync_channel(WAITING_MAX);
         let (found, answers) = mpsc::channel(WAITING_MAX);
         let live_rules = rules.clone();
@@ -71,7 +72,7 @@ impl Examiner {
         // Without inotify instances left, everything else works on.
         let counters =
             Counters::new().inspect_err(|error| tracing::warn!("control groups cannot be followed: {error}"));
-        let live = Live::start(scope, live_rules);
+        let live = Live::start(scope, live_rules, lines);
         Ok(Examiner { requests, answers, counters: counters.ok(), live, listed: false, ready: VecDeque::new() })
     }
 

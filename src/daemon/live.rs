@@ -13,6 +13,7 @@ use crate::engine::time::Wall;
 use crate::engine::view::View;
 use crate::journal::JournalError;
 use crate::journal::follow::{self, Entry, Follower, Heard, Plan, Start, Watched};
+use crate::progress::lines::Lines;
 use crate::rules::{Rules, Signs};
 use aho_corasick::AhoCorasick;
 use std::collections::{BTreeMap, HashMap};
@@ -45,9 +46,9 @@ pub struct Live {
 }
 
 impl Live {
-    pub fn start(scope: Scope, rules: SharedRules) -> Live {
+    pub fn start(scope: Scope, rules: SharedRules, lines: Lines) -> Live {
         let (tell, signs) = mpsc::channel(WAITING_MAX);
-        let mut reader = Reader::new(rules, tell);
+        let mut reader = Reader::new(rules, lines, tell);
         let plan = Plan { scope: scope.of_journal(), directory: None, start: Start::Tail, watched: Vec::new() };
         let follower = follow::follow(plan, move |heard| reader.hear(heard));
         let follower = follower.inspect_err(complain).ok();
@@ -90,6 +91,8 @@ fn complain(error: &JournalError) {
 /// What the follower's thread owns.
 struct Reader {
     rules: SharedRules,
+    /// What the lines say about progress.
+    lines: Lines,
     /// What the rules in force recognise; made anew after a reload.
     recognise: Option<(Arc<Rules>, Signs)>,
     error: Option<AhoCorasick>,
@@ -108,9 +111,9 @@ struct Repeated {
 }
 
 impl Reader {
-    fn new(rules: SharedRules, tell: mpsc::Sender<Event>) -> Reader {
+    fn new(rules: SharedRules, lines: Lines, tell: mpsc::Sender<Event>) -> Reader {
         let error = AhoCorasick::builder().ascii_case_insensitive(true).build(ERROR_WORDS).ok();
-        Reader { rules, recognise: None, error, tell, signs: HashMap::new(), errors: HashMap::new(), entries: 0 }
+        Reader { rules, lines, recognise: None, error, tell, signs: HashMap::new(), errors: HashMap::new(), entries: 0 }
     }
 
     /// Takes the rules that are in force now.
@@ -142,6 +145,7 @@ impl Reader {
     fn read(&mut self, entry: &Entry<'_>) {
         let Some(unit) = entry.unit else { return };
         let line = &entry.message[..entry.message.len().min(LINE_MAX)];
+        self.lines.hear(unit, line);
         if self.recognise.is_none() {
             self.refresh();
         }
@@ -209,7 +213,7 @@ mod tests {
 
     fn reader() -> (Reader, mpsc::Receiver<Event>) {
         let (tell, signs) = mpsc::channel(8);
-        (Reader::new(SharedRules::new(Rules::packaged()), tell), signs)
+        (Reader::new(SharedRules::new(Rules::packaged()), Lines::default(), tell), signs)
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod live;
 mod log;
 mod options;
 mod perform;
+mod progress;
 mod ready;
 mod run;
 mod save;

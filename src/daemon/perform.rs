@@ -4,6 +4,7 @@
 use super::examine::Examiner;
 use super::log;
 use super::options::Scope;
+use super::progress::Progress;
 use crate::api::Reply;
 use crate::engine::action::{Action, Interest};
 use crate::engine::event::{Answer, Event, Outcome, Refusal};
@@ -29,6 +30,7 @@ pub struct Performer {
     jobs: Jobs,
     interest: watch::Sender<Interest>,
     examiner: Examiner,
+    progress: Progress,
     flights: JoinSet<Outcome>,
     ids: HashMap<task::Id, ActionId>,
     waiting: HashMap<RequestId, Reply>,
@@ -36,12 +38,19 @@ pub struct Performer {
 }
 
 impl Performer {
-    pub fn new(scope: Scope, jobs: Jobs, interest: watch::Sender<Interest>, examiner: Examiner) -> Performer {
+    pub fn new(
+        scope: Scope,
+        jobs: Jobs,
+        interest: watch::Sender<Interest>,
+        examiner: Examiner,
+        progress: Progress,
+    ) -> Performer {
         Performer {
             scope,
             jobs,
             interest,
             examiner,
+            progress,
             flights: JoinSet::new(),
             ids: HashMap::new(),
             waiting: HashMap::new(),
@@ -84,7 +93,7 @@ impl Performer {
             Action::LookBack(id, name, since) => self.fly(id, look_back(self.scope, name, since)),
             Action::FindDumping(processes) => self.examiner.find_dumping(processes),
             Action::Examine(id, subject) => self.examiner.ask(id, subject),
-            Action::Follow(..) => {}
+            Action::Follow(worker, sources) => self.progress.follow(worker, sources),
             Action::Look(id, _) => self.fly(id, async { Outcome::Failed("not there yet".into()) }),
             Action::Capture(id, ..) => self.fly(id, async { Outcome::Failed("not there yet".into()) }),
             Action::Record(entry) => log::record(&entry, self.scope),
@@ -106,6 +115,7 @@ impl Performer {
             let landed = tokio::select! {
                 Some(landed) = self.flights.join_next_with_id() => landed,
                 event = self.examiner.next() => return event,
+                event = self.progress.next() => return event,
             };
             let (task, outcome) = match landed {
                 Ok((task, outcome)) => (task, outcome),

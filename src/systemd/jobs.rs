@@ -5,6 +5,8 @@
 //! connection than the reply that names the job, so it may arrive first. Recent results are therefore kept for a while.
 //! Nothing is retried here, except what systemd itself refuses for a reason that goes away (frozen, not yet unloaded).
 
+pub mod command;
+
 use super::facts::Properties;
 use super::proxy::{ManagerProxy, SERVICE, job_of_path, unit_path};
 use super::{Address, CALL_DEADLINE, ConnectError, transient};

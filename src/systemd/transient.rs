@@ -65,7 +65,7 @@ pub fn properties(
 }
 
 /// Program, arguments, and whether a failure is ignored.
-fn command(argv: &[String]) -> (String, Vec<String>, bool) {
+pub(super) fn command(argv: &[String]) -> (String, Vec<String>, bool) {
     let literal: Vec<_> = argv.iter().map(|word| word.replace('$', "$$")).collect();
     (argv.first().cloned().unwrap_or_default(), literal, false)
 }

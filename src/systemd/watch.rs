@@ -15,6 +15,7 @@ mod units;
 
 use super::facts::Properties;
 use super::jobs::Jobs;
+use super::jobs::command::COMMAND_UNITS;
 use super::proxy::{MANAGER_PATH, SERVICE, UNIT_PATH, unit_of_path};
 use super::{Address, ConnectError};
 use crate::engine::action::Interest;
@@ -556,7 +557,8 @@ impl Watcher {
 }
 
 fn is_of_interest(interest: &Interest, name: &WorkerName) -> bool {
-    is_local(name) && (interest.names.contains(name) || interest.globs.iter().any(|glob| glob.matches(name)))
+    let matches = || !name.unit().starts_with(COMMAND_UNITS) && interest.globs.iter().any(|glob| glob.matches(name));
+    is_local(name) && (interest.names.contains(name) || matches())
 }
 
 /// Whether the unit lives here and not on another node.
