@@ -349,6 +349,7 @@ impl Engine {
             Some((_, Timer::Kill)) => self.grace_over(name),
             Some((_, Timer::Forget)) => self.let_go(name),
             Some((_, Timer::Look | Timer::Stalled)) => self.look(name),
+            Some((_, Timer::Struck)) => self.struck(name),
             Some((_, Timer::Report)) => self.report(name),
             None => {}
         }

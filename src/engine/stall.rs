@@ -52,6 +52,8 @@ pub(super) struct Watch {
     look: Look,
     /// Readings in a row in which `stalled-when` held.
     strikes: u32,
+    /// Since when it holds. Sources tell only what is new, so that it counts by time, too.
+    stuck_since: Option<Mono>,
     /// Nothing is left to do.
     pub idle: bool,
     /// It was called stalled, and why.
@@ -115,7 +117,7 @@ impl Watch {
 
     /// Moves the clocks on by a time that does not count.
     pub fn skip(&mut self, pause: Duration) {
-        for clock in [&mut self.quiet_since, &mut self.beat_at, &mut self.report_at] {
+        for clock in [&mut self.quiet_since, &mut self.beat_at, &mut self.stuck_since, &mut self.report_at] {
             *clock = clock.map(|at| at + pause);
         }
     }
@@ -163,14 +165,22 @@ impl Watch {
         [progress, beat].into_iter().flatten().min()
     }
 
+    /// When `stalled-when` has held for long enough.
+    fn struck(&self, policy: &Policy) -> Option<Mono> {
+        let span = policy.progress_every.value * policy.strikes.value.saturating_sub(1);
+        let counts = self.stalled.is_none() && self.deaf_since.is_none();
+        self.stuck_since.filter(|_| counts).map(|since| since + span)
+    }
+
     /// What happens next by itself.
     pub fn timers(&self, policy: &Policy) -> impl Iterator<Item = (Mono, Timer)> {
         let waiting = !matches!(self.look, Look::UnderWay(_));
         let limit = self.limit(policy).filter(|_| self.look == Look::None && self.deaf_since.is_none());
         let look = self.quiet_since.zip(limit).map(|(since, limit)| (since + limit * 3 / 4, Timer::Look));
         let stall = self.deadline(policy).filter(|_| waiting).map(|at| (at, Timer::Stalled));
+        let struck = self.struck(policy).map(|at| (at, Timer::Struck));
         let report = self.report_at.filter(|_| !self.idle).map(|at| (at, Timer::Report));
-        [look, stall, report].into_iter().flatten()
+        [look, stall, struck, report].into_iter().flatten()
     }
 
     pub fn views(&self) -> Vec<SourceView> {
@@ -373,15 +383,23 @@ impl Engine {
         }
         let stuck = policy.stalled_when.value.as_ref().and_then(|rule| rule.holds(&watch.values));
         watch.strikes = if stuck == Some(true) { watch.strikes.saturating_add(1) } else { 0 };
-        let rule = policy.stalled_when.clone();
-        let struck = watch.strikes >= policy.strikes.value && watch.stalled.is_none();
-        let strikes = watch.strikes;
+        watch.stuck_since = if stuck == Some(true) { watch.stuck_since.or(Some(now)) } else { None };
+        let struck = watch.strikes >= policy.strikes.value;
         if finished {
             let text = format!("{name} has nothing left to do: {}", self.summary(name));
             self.record(EntryKind::WorkDone, Some(name), text);
         }
-        if let Some(rule) = rule.value.filter(|_| struck) {
-            self.stalled(name, format!("{rule} in {strikes} readings in a row"));
+        if struck {
+            self.struck(name);
+        }
+    }
+
+    /// The rule of the policy has held for long enough.
+    pub(super) fn struck(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get(name).filter(|worker| worker.watch.stalled.is_none()) else { return };
+        let (strikes, rule) = (worker.policy.strikes.value, worker.policy.stalled_when.clone());
+        if let Some(text) = rule.value {
+            self.stalled(name, format!("{text} in {strikes} readings in a row ({})", rule.from));
         }
     }
 

@@ -502,6 +502,8 @@ pub(super) enum Timer {
     /// A first look at what the worker does, some time before it would be called stalled.
     Look,
     Stalled,
+    /// A rule of the policy says that it is.
+    Struck,
     Report,
 }
 
@@ -515,7 +517,7 @@ impl Timer {
             Timer::Decide => "decide",
             Timer::Forget => "forget",
             Timer::Look => "look",
-            Timer::Stalled => "stall",
+            Timer::Stalled | Timer::Struck => "stall",
             Timer::Report => "report",
         }
     }
