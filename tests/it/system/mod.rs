@@ -8,6 +8,7 @@ mod crash;
 mod daemon;
 mod journal;
 mod life;
+mod progress;
 mod verdict;
 
 use crate::machine::{Machine, Suite};
