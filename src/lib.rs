@@ -52,6 +52,7 @@
 
 pub mod engine;
 
+pub mod act;
 pub mod config;
 pub mod host;
 pub mod journal;

@@ -94,8 +94,15 @@ impl Performer {
             Action::FindDumping(processes) => self.examiner.find_dumping(processes),
             Action::Examine(id, subject) => self.examiner.ask(id, subject),
             Action::Follow(worker, sources) => self.progress.follow(worker, sources),
-            Action::Look(id, _) => self.fly(id, async { Outcome::Failed("not there yet".into()) }),
-            Action::Capture(id, ..) => self.fly(id, async { Outcome::Failed("not there yet".into()) }),
+            Action::Look(id, name) => {
+                let evidence = self.evidence.clone();
+                self.fly(id, evidence.look(name));
+            }
+            Action::Capture(id, name, capture) => {
+                let history = self.histories.remove(&name).unwrap_or_default();
+                let evidence = self.evidence.clone();
+                self.fly(id, evidence.capture(name, capture, history));
+            }
             Action::Record(entry) => log::record(&entry, self.scope),
             Action::Watch(interest) => {
                 self.interest.send_replace(interest);

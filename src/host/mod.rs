@@ -2,6 +2,7 @@
 //! What the kernel shows about workers and the machine: counters of control groups, full file systems, processes that
 //! write their core. Everything here is optional: what cannot be read proves nothing.
 
+pub mod activity;
 pub mod counters;
 pub mod disk;
 pub mod dump;

@@ -88,6 +88,22 @@ impl Jobs {
         outcome(call(self.inner.manager.kill_unit(name.unit(), "all", signal)).await)
     }
 
+    /// Sends a signal to the main process of the unit.
+    pub async fn kill_main(&self, name: &WorkerName, signal: i32) -> Outcome {
+        outcome(call(self.inner.manager.kill_unit(name.unit(), "main", signal)).await)
+    }
+
+    /// The processes of the unit; the error is a fragment.
+    pub async fn processes(&self, name: &WorkerName) -> Result<Processes, String> {
+        let rows = match call(self.inner.manager.get_unit_processes(name.unit())).await {
+            Ok(rows) => rows,
+            Err(failure) => return Err(failure.to_string()),
+        };
+        // Services may have groups below their own; the shortest path is the unit's.
+        let cgroup = rows.iter().map(|(group, ..)| group).min_by_key(|group| group.len()).cloned();
+        Ok(Processes { cgroup: cgroup.unwrap_or_default(), pids: rows.iter().map(|(_, pid, _)| *pid).collect() })
+    }
+
     pub async fn freeze(&self, name: &WorkerName, freezer: Freezer) -> Outcome {
         match freezer {
             Freezer::Cgroup => outcome(self.freeze_unit(name).await),

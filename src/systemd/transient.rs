@@ -65,9 +65,9 @@ pub fn properties(
 }
 
 /// Program, arguments, and whether a failure is ignored.
-pub(super) fn command(argv: &[String]) -> (String, Vec<String>, bool) {
+pub(super) fn command(argv: &[String], ignored: bool) -> (String, Vec<String>, bool) {
     let literal: Vec<_> = argv.iter().map(|word| word.replace('$', "$$")).collect();
-    (argv.first().cloned().unwrap_or_default(), literal, false)
+    (argv.first().cloned().unwrap_or_default(), literal, ignored)
 }
 
 fn check_sizes(definition: &Definition) -> Result<(), String> {

@@ -32,6 +32,8 @@ const DEADLINE: Duration = Duration::from_secs(40);
 const OUTPUT_LAG: Duration = Duration::from_secs(1);
 const MEMORY_MAX: u64 = 256 << 20;
 const TASKS_MAX: u64 = 64;
+/// CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE and CAP_SYS_ADMIN, the last for /proc/PID/stack; see capabilities(7).
+const READING_CAPABILITIES: u64 = 1 << 2 | 1 << 19 | 1 << 21;
 
 /// A command whose output is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Command {
 pub enum Sandbox {
     /// A user of its own, no writing, no new privileges: what the system's service manager can do.
     System,
+    /// Root with what it takes to read about all processes, and no more; failures are the command's own affair.
+    Kernel,
     /// No new privileges: what a user's service manager can do on every machine.
     User,
 }
@@ -119,7 +123,8 @@ async fn read(output: &mut (impl AsyncRead + Unpin), printed: &mut Vec<u8>) -> R
 
 /// The name of the unit: always the same for a command, so that it never runs twice at once.
 fn unit(command: &Command) -> String {
-    format!("{COMMAND_UNITS}{:016x}-{}.service", hash(command.worker.as_str()), command.index)
+    let kind = if command.sandbox == Sandbox::Kernel { "stacks-" } else { "" };
+    format!("{COMMAND_UNITS}{kind}{:016x}-{}.service", hash(command.worker.as_str()), command.index)
 }
 
 /// FNV-1a; a worker's own name may be too long for that of a unit.
@@ -130,11 +135,12 @@ fn hash(text: &str) -> u64 {
 fn properties(command: &Command, input: PipeWriter) -> Vec<Property> {
     let span = |span: Duration| Variant::from(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
     let argv: Vec<_> = command.argv.iter().map(|word| (**word).to_owned()).collect();
+    let what = if command.sandbox == Sandbox::Kernel { "Stacks" } else { "Progress" };
     let mut properties: Vec<Property> = vec![
-        ("Description", Variant::new(format!("Progress of {}", command.worker))),
+        ("Description", Variant::new(format!("{what} of {}", command.worker))),
         // The job of such a unit lasts as long as its command, and says how it ended.
         ("Type", Variant::from("oneshot")),
-        ("ExecStart", Variant::new(vec![super::transient::command(&argv)])),
+        ("ExecStart", Variant::new(vec![super::transient::command(&argv, command.sandbox == Sandbox::Kernel)])),
         ("CollectMode", Variant::from("inactive-or-failed")),
         // RuntimeMaxSec= knows nothing of such units.
         ("TimeoutStartUSec", span(RUNTIME_MAX)),
@@ -148,9 +154,15 @@ fn properties(command: &Command, input: PipeWriter) -> Vec<Property> {
         ("StandardOutputFileDescriptor", Variant::Fd(Fd::from(OwnedFd::from(input)))),
         ("StandardError", Variant::from("journal")),
     ];
-    if command.sandbox == Sandbox::System {
+    let whose = match command.sandbox {
+        Sandbox::User => return properties,
+        Sandbox::System => ("DynamicUser", Variant::from(true)),
+        Sandbox::Kernel => ("CapabilityBoundingSet", Variant::from(READING_CAPABILITIES)),
+    };
+    {
         properties.extend([
-            ("DynamicUser", Variant::from(true)),
+            whose,
+            ("PrivateNetwork", Variant::from(command.sandbox == Sandbox::Kernel)),
             ("ProtectSystem", Variant::from("strict")),
             ("ProtectHome", Variant::from("read-only")),
             ("PrivateTmp", Variant::from(true)),

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How the processes of a unit use the machine: from its control group where that is of cgroup v2, else from /proc.
+
+use crate::engine::source::Activity;
+use procfs::process::{ProcState, Process};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// Processes that are looked at.
+const PROCESSES_MAX: usize = 4_096;
+
+/// What the unit with this control group (as systemd names it) and these processes has used so far.
+pub fn activity(cgroup: &str, pids: &[u32]) -> Activity {
+    let group = directory(cgroup);
+    let mut activity = Activity::default();
+    for pid in pids.iter().take(PROCESSES_MAX) {
+        // A process that has ended meanwhile, or belongs to somebody else, tells nothing.
+        if let Some(process) = i32::try_from(*pid).ok().and_then(|pid| Process::new(pid).ok()) {
+            add(&mut activity, &process);
+        }
+    }
+    if let Some(group) = &group {
+        if let Some(cpu) = cpu(group) {
+            activity.cpu = cpu;
+        }
+        // The group knows what ended processes did; only the processes know what went to a server.
+        activity.io = activity.io.max(io(group).unwrap_or(0));
+    }
+    activity.pressure = pressure(group.as_deref());
+    activity
+}
+
+/// The directory of a group of cgroup v2.
+pub fn directory(cgroup: &str) -> Option<PathBuf> {
+    let directory = Path::new(ROOT).join(cgroup.trim_start_matches('/'));
+    directory.join("cgroup.controllers").exists().then_some(directory)
+}
+
+fn add(activity: &mut Activity, process: &Process) {
+    if let Ok(stat) = process.stat() {
+        let ticks = procfs::ticks_per_second().max(1);
+        activity.cpu += Duration::from_millis((stat.utime + stat.stime).saturating_mul(1_000) / ticks);
+    }
+    if let Ok(io) = process.io() {
+        activity.io = activity.io.saturating_add(io.read_bytes).saturating_add(io.write_bytes);
+    }
+    for thread in process.tasks().into_iter().flatten().flatten() {
+        activity.threads = activity.threads.saturating_add(1);
+        if let Ok(status) = thread.status() {
+            let switches = [status.voluntary_ctxt_switches, status.nonvoluntary_ctxt_switches];
+            activity.switches += switches.into_iter().flatten().sum::<u64>();
+        }
+        if thread.stat().ok().and_then(|stat| stat.state().ok()) == Some(ProcState::Waiting) {
+            activity.blocked = activity.blocked.saturating_add(1);
+        }
+    }
+}
+
+fn cpu(group: &Path) -> Option<Duration> {
+    let text = fs::read_to_string(group.join("cpu.stat")).ok()?;
+    let usec = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+    usec.trim().parse().ok().map(Duration::from_micros)
+}
+
+fn io(group: &Path) -> Option<u64> {
+    let text = fs::read_to_string(group.join("io.stat")).ok()?;
+    let counts = text.split_whitespace().filter_map(|word| {
+        let count = word.strip_prefix("rbytes=").or_else(|| word.strip_prefix("wbytes="))?;
+        count.parse::<u64>().ok()
+    });
+    Some(counts.fold(0, u64::saturating_add))
+}
+
+/// The time in which something had to wait for memory or for I/O: of the group, else of the machine.
+fn pressure(group: Option<&Path>) -> Option<Duration> {
+    let of = |directory: &Path, names: [&str; 2]| {
+        names.into_iter().filter_map(|name| waited(&fs::read_to_string(directory.join(name)).ok()?)).max()
+    };
+    let own = group.and_then(|group| of(group, ["io.pressure", "memory.pressure"]));
+    own.or_else(|| of(Path::new("/proc/pressure"), ["io", "memory"]))
+}
+
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=1234`, in microseconds; see psi.rst of the kernel.
+fn waited(text: &str) -> Option<Duration> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let total = some.split_whitespace().find_map(|word| word.strip_prefix("total="))?;
+    total.parse().ok().map(Duration::from_micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn pressure_is_read_as_the_kernel_writes_it() {
+        let text =
+            "some avg10=0.12 avg60=0.05 avg300=0.01 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        assert_eq!(waited(text), Some(Duration::from_millis(2_500)));
+        assert_eq!(waited("full total=7\n"), None);
+        assert_eq!(waited(""), None);
+    }
+
+    #[test]
+    fn the_processor_time_of_a_process_is_seen() {
+        let own = [std::process::id()];
+        let before = activity("/no/such/group", &own);
+        assert!(before.threads >= 1);
+        let end = Instant::now() + Duration::from_secs(20);
+        let mut turns = 0_u64;
+        while activity("/no/such/group", &own).cpu < before.cpu + Duration::from_millis(50) {
+            assert!(Instant::now() < end, "nothing is counted");
+            turns = std::hint::black_box(turns + 1);
+        }
+        assert_eq!(activity("/no/such/group", &[0, u32::MAX]).threads, 0);
+    }
+}
