@@ -36,12 +36,13 @@
 //! Why a run ended is told by lines: [`rules`] recognises them (patterns are data, in packaging/rules.d), and
 //! engine/judge weighs what they say. daemon/examine has a failed run examined: [`journal`]'s evidence, [`host`]'s counters
 //! and full file systems; daemon/live reads along with runs that go on. `watcherctl diagnose` does without any daemon.
+//! How far a worker is, [`progress`] reads from files, servers and lines; daemon/progress brings it, and has commands run.
 //! engine/verdict decides what waits for the verdict, engine/sign what signs of trouble in a running worker lead to.
 //!
 //! Who may import whom (a test checks it): the engine nothing; [`rules`] only the engine's words; [`config`] only the
 //! engine's policy and the form of rules; the adapters
-//! ([`systemd`], [`journal`], [`host`], [`store`]) only the engine's words, never each other; [`api`] only the engine's words;
-//! [`daemon`] everything but [`ctl`]; [`ctl`] the client side of [`api`], [`config`], [`rules`], [`journal`],
+//! ([`systemd`], [`journal`], [`progress`], [`host`], [`store`]) only the engine's words, never each other; [`api`] only
+//! the engine's words; [`daemon`] everything but [`ctl`]; [`ctl`] the client side of [`api`], [`config`], [`rules`], [`journal`],
 //! and words of the engine.
 //!
 //! To add an observation: an `Event` variant (the compiler lists every match), an adapter file, a scenario under

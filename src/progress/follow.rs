@@ -218,6 +218,10 @@ impl Reader {
                 }
                 Woken::Due => self.look_at_due(),
             }
+            // Once for all that is new: waking another thread costs more than reading a file.
+            if !locked(&self.shared.news).is_empty() {
+                self.shared.new.notify_one();
+            }
         }
     }
 
@@ -431,9 +435,7 @@ impl Reader {
 
     fn tell(&self, id: ProbeId, news: Result<Reading, String>) {
         let Some(probe) = self.probes.get(&id) else { return };
-        let mut all = locked(&self.shared.news);
-        all.insert((probe.worker.clone(), probe.index), (probe.key, news));
-        self.shared.new.notify_one();
+        locked(&self.shared.news).insert((probe.worker.clone(), probe.index), (probe.key, news));
     }
 }
 

@@ -393,6 +393,46 @@ async fn units_that_are_made() {
 
 #[tokio::test]
 #[ignore = "needs a service manager"]
+async fn commands_run_in_a_sandbox_and_are_no_workers() {
+    use super::jobs::command::{Command, Sandbox};
+    let bench = Bench::open(&[], &["*"]).await;
+    let jobs = bench.jobs.clone();
+    let events = tokio::spawn(async move {
+        let mut bench = bench;
+        while let Some(event) = bench.events.recv().await {
+            if let Event::Unit(name, _) = event {
+                assert!(!name.as_str().starts_with(super::jobs::command::COMMAND_UNITS), "{name}");
+            }
+        }
+    });
+    let run = |script: &str| {
+        let argv = ["/bin/sh", "-c", script].map(Arc::from).to_vec();
+        let command = Command { worker: name("w"), index: 0, argv, sandbox: Sandbox::System };
+        let jobs = jobs.clone();
+        async move { jobs.run(&command).await.map(|printed| String::from_utf8_lossy(&printed).into_owned()) }
+    };
+    let began = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(run("echo step=1; echo two >&2").await.as_deref(), Ok("step=1\n"));
+    }
+    println!("    ten runs: {:?}", began.elapsed());
+    assert_ne!(run("id -u").await.as_deref(), Ok("0\n"));
+    for script in ["exit 3", "echo x > /etc/x", "echo x > /var/x", "head -c 9999999 /dev/zero", "kill -9 $$"] {
+        println!("    {script}: {:?}", run(script).await.expect_err(script));
+    }
+    assert_eq!(run("(sleep 1000 &) ; echo 7").await.as_deref(), Ok("7\n"));
+    println!("    sleep 100: {:?}", run("sleep 100").await.expect_err("it takes too long"));
+    let first = tokio::spawn(run("sleep 20"));
+    tokio::task::yield_now().await;
+    while enter("systemctl list-units -q --no-legend 'watcherd-progress-*'").await.is_empty() {}
+    assert_eq!(run("echo 8").await.as_deref(), Ok("8\n"), "the one before makes room");
+    println!("    replaced: {:?}", first.await.expect("it ends"));
+    assert_eq!(enter("systemctl list-units -q --all --no-legend 'watcherd-progress-*'").await.trim(), "");
+    events.abort();
+}
+
+#[tokio::test]
+#[ignore = "needs a service manager"]
 async fn every_property_is_taken() {
     let bench = Bench::open(&["wp-a"], &[]).await;
     let lines: &[(&str, &str)] = &[
