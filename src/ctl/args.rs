@@ -301,7 +301,7 @@ pub struct Incident {
     /// Numbers of incidents
     #[arg(value_name = "INCIDENT", required = true)]
     pub ids: Vec<u32>,
-    /// Show the journal of the failed run too
+    /// Show the journal of the failed run too, and what was saved about a stalled worker before it was stopped
     #[arg(long)]
     pub evidence: bool,
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 pub mod args;
+mod capsule;
 mod cases;
 mod connect;
 mod events;

@@ -3,6 +3,7 @@
 
 mod clock;
 mod configuration;
+mod evidence;
 mod examine;
 mod live;
 mod log;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Performs what the engine decided. Every action that has an id ends in exactly one [`Event::Done`], whatever happens.
 
+use super::evidence::{Evidence, Point};
 use super::examine::Examiner;
 use super::log;
 use super::options::Scope;
@@ -31,6 +32,9 @@ pub struct Performer {
     interest: watch::Sender<Interest>,
     examiner: Examiner,
     progress: Progress,
+    evidence: Evidence,
+    /// What goes with the evidence about a worker.
+    histories: HashMap<WorkerName, Vec<Point>>,
     flights: JoinSet<Outcome>,
     ids: HashMap<task::Id, ActionId>,
     waiting: HashMap<RequestId, Reply>,
@@ -39,23 +43,29 @@ pub struct Performer {
 
 impl Performer {
     pub fn new(
-        scope: Scope,
-        jobs: Jobs,
+        evidence: Evidence,
         interest: watch::Sender<Interest>,
         examiner: Examiner,
         progress: Progress,
     ) -> Performer {
         Performer {
-            scope,
-            jobs,
+            scope: evidence.scope,
+            jobs: evidence.jobs.clone(),
             interest,
             examiner,
             progress,
+            evidence,
+            histories: HashMap::new(),
             flights: JoinSet::new(),
             ids: HashMap::new(),
             waiting: HashMap::new(),
             next_request: 1,
         }
+    }
+
+    /// Takes what the evidence about a worker shall contain besides what can be read now.
+    pub fn expect_history(&mut self, worker: WorkerName, history: Vec<Point>) {
+        self.histories.insert(worker, history);
     }
 
     /// Remembers who waits for the answer to a request.

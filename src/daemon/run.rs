@@ -2,6 +2,7 @@
 //! The loop: one event after the other through the engine, then save, perform, publish.
 
 use super::configuration::{self, Configuration};
+use super::evidence::Evidence;
 use super::examine::{Examiner, SharedRules};
 use super::options::{Options, Scope};
 use super::perform::Performer;
@@ -40,6 +41,8 @@ const PUBLICATIONS_MAX: usize = 1024;
 const LISTING_DEADLINE: Duration = Duration::from_secs(60);
 /// Running changes may take so long when we stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Points of the history of progress that go with evidence.
+const HISTORY_POINTS: u32 = 500;
 /// After this, writing is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(86_400);
@@ -76,7 +79,8 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let rules = SharedRules::new(configuration.rules());
     let progress = Progress::start(scope, jobs.clone()).map_err(Stop::Thread)?;
     let examiner = Examiner::start(scope, rules.clone(), progress.lines()).map_err(Stop::Thread)?;
-    let performer = Performer::new(scope, jobs.clone(), interest, examiner, progress);
+    let evidence = Evidence { scope, jobs: jobs.clone(), state: options.state_directory() };
+    let performer = Performer::new(evidence, interest, examiner, progress);
     let extras = Extras::default();
     let ready = Ready::default();
     let about = about(&logger, options.log_level);
@@ -300,6 +304,13 @@ impl Daemon {
     /// Saves, then begins the actions; returns what is to be shown.
     fn carry_out(&mut self, step: Step) -> Publication {
         self.save(&step);
+        for action in &step.actions {
+            if let Action::Capture(_, name, _) = action {
+                // Without it the evidence is still worth having.
+                let history = self.saver.store().history(name, HISTORY_POINTS).unwrap_or_default();
+                self.performer.expect_history(name.clone(), history);
+            }
+        }
         let replies = self.performer.perform(step.actions);
         let changes = step.changes.into_iter().map(|id| {
             let view = self.engine.view(&id);

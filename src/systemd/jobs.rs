@@ -97,7 +97,10 @@ impl Jobs {
     pub async fn processes(&self, name: &WorkerName) -> Result<Processes, String> {
         let rows = match call(self.inner.manager.get_unit_processes(name.unit())).await {
             Ok(rows) => rows,
-            Err(failure) => return Err(failure.to_string()),
+            Err(failure) => match outcome::<()>(Err(failure)) {
+                Outcome::Failed(why) => return Err(why),
+                _ => return Err("systemd did not answer in time".into()),
+            },
         };
         // Services may have groups below their own; the shortest path is the unit's.
         let cgroup = rows.iter().map(|(group, ..)| group).min_by_key(|group| group.len()).cloned();
@@ -342,6 +345,14 @@ enum Failure {
     Ended(String),
     Late,
     Text(String),
+}
+
+/// What systemd knows about the processes of a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Processes {
+    /// The control group, as a path from the root of the hierarchy; empty if there are none.
+    pub cgroup: String,
+    pub pids: Vec<u32>,
 }
 
 /// An error reply.

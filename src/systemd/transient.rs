@@ -46,7 +46,7 @@ pub fn properties(
     check_sizes(definition)?;
     check_argv(&definition.argv)?;
     refuse_control_characters("the run id", run)?;
-    let mut properties = vec![("ExecStart", Variant::new(vec![command(&definition.argv)]))];
+    let mut properties = vec![("ExecStart", Variant::new(vec![command(&definition.argv, false)]))];
     for (name, text) in &definition.properties {
         properties.extend(translate(name, text)?);
     }

@@ -3,12 +3,14 @@
 
 use super::incidents;
 use crate::ctl::args;
+use crate::ctl::capsule;
 use crate::ctl::failure::{Outcome, exit};
 use crate::ctl::journal;
 use crate::ctl::model::Incident;
+use crate::ctl::out::escape::escaped_lines;
 use crate::ctl::out::{incident, json};
 use crate::ctl::session::Session;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Journal lines of the failed run, if nothing else is asked for.
 const LINES: u32 = 50;
@@ -20,7 +22,17 @@ pub async fn perform(session: &Session, given: &args::Incident) -> Outcome {
         objects.push(incidents::object(&link, *id).await?);
     }
     if let Some(form) = session.json() {
-        let array: Value = objects.into_iter().map(json::complete).collect();
+        let complete = |object| {
+            let mut value = json::complete(object);
+            let id = value["Id"].as_u64().and_then(|id| u32::try_from(id).ok());
+            if let Some(Ok(Some(capsule))) = id.filter(|_| given.evidence).map(|id| capsule::find(id, &session.options))
+            {
+                let files = capsule.files.iter().map(|(name, size)| json!({"Name": name, "Size": size}));
+                value["Evidence"] = json!({"Directory": capsule.directory, "Files": files.collect::<Vec<_>>()});
+            }
+            value
+        };
+        let array: Value = objects.into_iter().map(complete).collect();
         return session.print_json(&array, form);
     }
     let mut texts = Vec::new();
@@ -32,7 +44,15 @@ pub async fn perform(session: &Session, given: &args::Incident) -> Outcome {
             true => journal::last_lines(&found.worker, &found.run, lines, &session.options),
             false => String::new(),
         };
-        texts.push(incident::block(&found, &journal, &session.look_now()));
+        let mut text = incident::block(&found, &journal, &session.look_now());
+        if given.evidence {
+            match capsule::find(found.id, &session.options) {
+                Ok(Some(capsule)) => text.push_str(&format!("\n{}", escaped_lines(&capsule.text()))),
+                Ok(None) => {}
+                Err(why) => session.note(&format!("watcherctl: {why}")),
+            }
+        }
+        texts.push(text);
     }
     session.print_list(&texts.join("\n"))?;
     Ok(exit::OK)

@@ -62,6 +62,16 @@ fn a_worker_that_hangs_is_restarted_and_proves_itself() {
         assert_eq!(machine.property("w.service", "Phase"), "working");
         let lines = machine.ok(&["journalctl", "-q", "-o", "cat", "-u", "w.service", "_COMM=python3"]);
         assert!(lines.contains("Fatal Python error: Aborted") && lines.contains("worker.py"), "{lines}");
+        let saved = machine.ok(&["watcherctl", "incident", "1", "--evidence"]);
+        for expected in ["Saved evidence: ", "no progress for", "futex", " python3", "Kernel stack of the main thread:"]
+        {
+            assert!(saved.contains(expected), "{expected} in {saved}");
+        }
+        let kept = |file: &str| machine.ok(&["cat", &format!("/var/lib/watcherd/incidents/1/{file}")]);
+        assert!(kept("lines").contains("Fatal Python error: Aborted"), "{}", kept("lines"));
+        let refused = machine.run(&["runuser", "-u", "alice", "--", "watcherctl", "incident", "1", "--evidence"]);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(told.contains("only root may read"), "{told}");
     }
 }
 
