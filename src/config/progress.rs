@@ -42,6 +42,10 @@ pub fn set(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) -> Resu
         "stall-after" => put(&mut layer.stall_after, stall_after(given)?, from),
         "stall-min" => put(&mut layer.stall_min, given.span(&STALL)?, from),
         "stall-max" => put(&mut layer.stall_max, given.span(&STALL)?, from),
+        "suspect-after" => match stall_after(given)? {
+            StallAfter::Adaptive => return Err("\"never\" or a time is expected, as in \"30min\"".into()),
+            after => put(&mut layer.suspect_after, after, from),
+        },
         "warm-up" => put(&mut layer.warm_up, given.span(&STALL)?, from),
         "stalled-when" => {
             put(&mut layer.stalled_when, Some(condition(given, "\"active == 0 and pending > 0\"")?), from)

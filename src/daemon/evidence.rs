@@ -47,8 +47,16 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// How the worker uses its machine.
-    pub async fn look(self, name: WorkerName) -> Outcome {
+    /// How the worker uses its machine. Its control group names its processes; only where that cannot be read the
+    /// service manager is asked.
+    pub async fn look(self, name: WorkerName, pid: u32) -> Outcome {
+        let unit = name.unit().to_owned();
+        let known = spawn_blocking(move || activity::of_unit(pid, &unit));
+        match timeout(SNAPSHOT_DEADLINE, known).await {
+            Ok(Ok(Some(activity))) => return Outcome::Activity(activity),
+            Ok(_) => {}
+            Err(_) => return Outcome::TimedOut,
+        }
         let processes = match timeout(PROCESSES_DEADLINE, self.jobs.processes(&name)).await {
             Ok(Ok(processes)) => processes,
             Ok(Err(why)) => return Outcome::Failed(why),

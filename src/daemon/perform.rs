@@ -104,9 +104,9 @@ impl Performer {
             Action::FindDumping(processes) => self.examiner.find_dumping(processes),
             Action::Examine(id, subject) => self.examiner.ask(id, subject),
             Action::Follow(worker, sources) => self.progress.follow(worker, sources),
-            Action::Look(id, name) => {
+            Action::Look(id, name, pid) => {
                 let evidence = self.evidence.clone();
-                self.fly(id, evidence.look(name));
+                self.fly(id, evidence.look(name, pid));
             }
             Action::Capture(id, name, capture) => {
                 let history = self.histories.remove(&name).unwrap_or_default();

@@ -35,8 +35,8 @@ pub enum Action {
     FindDumping(Vec<(WorkerName, u32)>),
     /// Reads the worker's progress from here on; no probes: not any more.
     Follow(WorkerName, Arc<Sources>),
-    /// Asks how the worker uses its machine; answered with `Outcome::Activity`.
-    Look(ActionId, WorkerName),
+    /// Asks how the worker with this main process uses its machine; answered with `Outcome::Activity`.
+    Look(ActionId, WorkerName, u32),
     /// Saves what can be known about the processes of the worker, then sends the signal that makes it dump its stacks.
     Capture(ActionId, WorkerName, Capture),
     /// Tells the journal, for people and scripts.

@@ -42,6 +42,8 @@ pub(super) enum Purpose {
     LookBack,
     /// How the worker uses its machine.
     Look,
+    /// The same, of a worker that says nothing about its progress.
+    WatchOver,
     /// Evidence, before a kill.
     Capture,
 }
@@ -293,6 +295,7 @@ impl Engine {
             Purpose::Pause(freezer) => self.paused(&name, freezer, &outcome),
             Purpose::Resume => self.resumed(&name, &outcome),
             Purpose::Look => self.looked(&name, &outcome),
+            Purpose::WatchOver => self.watched_over(&name, &outcome),
             Purpose::Capture => self.captured(&name, &outcome),
             Purpose::Kill => {}
         }

@@ -6,6 +6,7 @@ use event::{Active, Exit, Load, RunEnd, UnitResult};
 use flight::Purpose;
 use lookback::Trace;
 use progress::parse_status;
+use suspect::Suspicion;
 use view::IncidentState;
 use worker::{Ending, Run};
 
@@ -159,6 +160,7 @@ impl Engine {
                 worker.healthy_since = worker.healthy_since.map(|at| at + pause);
                 worker.kill_at = worker.kill_at.map(|at| at + pause);
                 worker.watch.skip(pause);
+                worker.suspicion.skip();
             }
             _ => {}
         }
@@ -279,6 +281,7 @@ impl Engine {
         worker.condemned = false;
         worker.dumping = false;
         worker.watch.begin();
+        worker.suspicion = Suspicion::default();
         worker.finished = None;
         worker.completed = false;
         if let Some(since) = worker.down_since.take() {

@@ -37,6 +37,7 @@ pub mod saved;
 pub mod sign;
 pub mod source;
 mod stall;
+mod suspect;
 pub mod time;
 mod verdict;
 pub mod view;
@@ -349,6 +350,7 @@ impl Engine {
             Some((_, Timer::Kill)) => self.grace_over(name),
             Some((_, Timer::Forget)) => self.let_go(name),
             Some((_, Timer::Look | Timer::Stalled)) => self.look(name),
+            Some((_, Timer::WatchOver)) => self.watch_over(name),
             Some((_, Timer::Struck)) => self.struck(name),
             Some((_, Timer::Report)) => self.report(name),
             None => {}

@@ -159,6 +159,8 @@ policy_keys! {
     stall_min: Duration = Duration::from_secs(600), "progress.stall-min";
     /// The longest time that is learned, and the time while too little is known.
     stall_max: Duration = Duration::from_secs(3600), "progress.stall-max";
+    /// How long a worker without any source may have done nothing before it is suspected.
+    suspect_after: StallAfter = StallAfter::After(Duration::from_secs(1800)), "progress.suspect-after";
     /// How long the first progress of a run may take.
     warm_up: Duration = Duration::from_secs(3600), "progress.warm-up";
     /// Calls the worker stalled, too, when it holds.

@@ -445,8 +445,9 @@ impl Engine {
             Look::Taken(former) | Look::UnderWay(former) => former,
             Look::None => None,
         });
+        let pid = worker.facts.as_ref().map_or(0, |facts| facts.main_pid);
         let id = self.fly(name, Purpose::Look, None);
-        self.act(Action::Look(id, name.clone()));
+        self.act(Action::Look(id, name.clone(), pid));
     }
 
     /// The answer: grants time for pressure and for work, or calls the worker stalled.

@@ -12,6 +12,7 @@ use super::restart::{Ledger, Plan};
 use super::saved::{SavedOrigin, SavedWorker};
 use super::sign::Warning;
 use super::stall::Watch;
+use super::suspect::Suspicion;
 use super::time::{Mono, Now, Span, Wall};
 use super::view::{Phase, WorkerView};
 use std::collections::{BTreeMap, VecDeque};
@@ -54,6 +55,8 @@ pub(super) struct Worker {
     pub dumping: bool,
     /// What is known about the progress of the current run.
     pub watch: Watch,
+    /// What was measured of a worker that says nothing about its progress.
+    pub suspicion: Suspicion,
     /// Signs of trouble in the current run.
     pub warnings: BTreeMap<Cause, Warning>,
     /// The newest start or stop that is under way.
@@ -151,6 +154,7 @@ impl Worker {
             condemned: false,
             dumping: false,
             watch: Watch::default(),
+            suspicion: Suspicion::default(),
             warnings: BTreeMap::new(),
             flight: None,
             look_back: None,
@@ -280,6 +284,8 @@ impl Worker {
             .map(|finished| (finished.mono + keep_finished, Timer::Forget));
         let watched = healthy.filter(|_| !self.condemned && !self.run.ended);
         let watch = watched.into_iter().flat_map(|_| self.watch.timers(&self.policy));
+        let over = watched.and_then(|since| self.suspicion.due(&self.policy, since)).map(|at| (at, Timer::WatchOver));
+        let watch = watch.chain(over);
         [plan, verify, reset, kill, decide, forget].into_iter().flatten().chain(watch).min()
     }
 
@@ -382,7 +388,7 @@ impl Worker {
     }
 
     pub fn view(&self, held: bool, now: Now) -> WorkerView {
-        let quiet = [Timer::Forget, Timer::Look, Timer::Report];
+        let quiet = [Timer::Forget, Timer::Look, Timer::WatchOver, Timer::Report];
         let next = self.next_timer(held, Duration::MAX).filter(|(_, timer)| !quiet.contains(timer));
         let (next_action, at) = match next {
             Some((at, timer)) => (timer.as_str(), Some(at)),
@@ -504,6 +510,8 @@ pub(super) enum Timer {
     Stalled,
     /// A rule of the policy says that it is.
     Struck,
+    /// A look at a worker that says nothing about its progress.
+    WatchOver,
     Report,
 }
 
@@ -516,7 +524,7 @@ impl Timer {
             Timer::Kill => "kill",
             Timer::Decide => "decide",
             Timer::Forget => "forget",
-            Timer::Look => "look",
+            Timer::Look | Timer::WatchOver => "look",
             Timer::Stalled | Timer::Struck => "stall",
             Timer::Report => "report",
         }

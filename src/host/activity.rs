@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the processes of a unit use the machine: from its control group where that is of cgroup v2, else from /proc.
 
+use super::counters::unit_cgroup;
 use crate::engine::source::Activity;
 use procfs::process::{ProcState, Process};
 use std::fs;
@@ -30,6 +31,26 @@ pub fn activity(cgroup: &str, pids: &[u32]) -> Activity {
     }
     activity.pressure = pressure(group.as_deref());
     activity
+}
+
+/// The same for a unit with cgroup v2, by its main process.
+pub fn of_unit(pid: u32, unit: &str) -> Option<Activity> {
+    let directory = unit_cgroup(pid, unit)?;
+    let mut pids = Vec::new();
+    members(&directory, &mut pids);
+    let cgroup = directory.strip_prefix(ROOT).ok()?.to_str()?;
+    (!pids.is_empty()).then(|| activity(cgroup, &pids))
+}
+
+/// The processes of a group and of those below it.
+fn members(directory: &Path, pids: &mut Vec<u32>) {
+    let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
+    let below = fs::read_dir(directory).into_iter().flatten().flatten();
+    let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    for group in below.take_while(|_| pids.len() < PROCESSES_MAX).collect::<Vec<_>>() {
+        members(&group.path(), pids);
+    }
 }
 
 /// The directory of a group of cgroup v2.

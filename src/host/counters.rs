@@ -219,8 +219,8 @@ fn read(cgroup: &Path) -> Values {
     values
 }
 
-/// The directory of a unit's own group, from that of its main process, which may be in a group below it.
-fn unit_cgroup(pid: u32, unit: &str) -> Option<PathBuf> {
+/// The directory of a unit's own group of cgroup v2, from that of its main process, which may be in a group below it.
+pub fn unit_cgroup(pid: u32, unit: &str) -> Option<PathBuf> {
     let groups = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.cgroups()).ok()?;
     let path = groups.0.into_iter().find(|group| group.hierarchy == 0)?.pathname;
     let mut found = PathBuf::from(ROOT);

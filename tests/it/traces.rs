@@ -165,7 +165,7 @@ impl Run {
     fn perform(&mut self, step: Step, works: bool) {
         for action in step.actions {
             match action {
-                Action::Look(id, _) => {
+                Action::Look(id, ..) => {
                     let activity = Activity { io: self.io, ..Activity::default() };
                     self.feed(Event::Done(id, Outcome::Activity(activity)), works);
                 }

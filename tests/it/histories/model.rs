@@ -208,7 +208,7 @@ impl Model {
                     self.later(Duration::ZERO, Later::Tell(Box::new(told)), now);
                 }
             }
-            Action::Look(id, _) => {
+            Action::Look(id, ..) => {
                 let counters = self.dice.below(4) << 20;
                 let activity = Activity { io: counters, pressure: Some(self.dice.pause()), ..Activity::default() };
                 let outcome =

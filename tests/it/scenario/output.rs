@@ -29,7 +29,7 @@ pub fn action_text(action: &Action) -> String {
             let keys: Vec<_> = sources.probes.iter().map(|probe| probe.key()).collect();
             format!("follow {} {}", short(name), keys.join(" "))
         }
-        Action::Look(id, name) => format!("look #{id} {}", short(name)),
+        Action::Look(id, name, _) => format!("look #{id} {}", short(name)),
         Action::Capture(id, name, capture) => {
             format!(
                 "capture #{id} {} [{}] signal={} {}",
