@@ -44,6 +44,7 @@ pub fn entries(layer: &Layer) -> Vec<Entry> {
         entry("progress.stall-after", &layer.stall_after),
         entry("progress.stall-min", &layer.stall_min),
         entry("progress.stall-max", &layer.stall_max),
+        entry("progress.suspect-after", &layer.suspect_after),
         entry("progress.warm-up", &layer.warm_up),
         entry("progress.stalled-when", &layer.stalled_when),
         entry("progress.strikes", &layer.strikes),

@@ -262,6 +262,10 @@ impl Worker {
 
     /// When something has to happen to this worker by itself.
     pub fn next_timer(&self, held: bool, keep_finished: Duration) -> Option<(Mono, Timer)> {
+        self.timers(held, keep_finished).min()
+    }
+
+    fn timers(&self, held: bool, keep_finished: Duration) -> impl Iterator<Item = (Mono, Timer)> {
         let plan = self
             .plan
             .as_ref()
@@ -286,7 +290,7 @@ impl Worker {
         let watch = watched.into_iter().flat_map(|_| self.watch.timers(&self.policy));
         let over = watched.and_then(|since| self.suspicion.due(&self.policy, since)).map(|at| (at, Timer::WatchOver));
         let watch = watch.chain(over);
-        [plan, verify, reset, kill, decide, forget].into_iter().flatten().chain(watch).min()
+        [plan, verify, reset, kill, decide, forget].into_iter().flatten().chain(watch)
     }
 
     /// Works out the phase and why.
@@ -389,7 +393,7 @@ impl Worker {
 
     pub fn view(&self, held: bool, now: Now) -> WorkerView {
         let quiet = [Timer::Forget, Timer::Look, Timer::WatchOver, Timer::Report];
-        let next = self.next_timer(held, Duration::MAX).filter(|(_, timer)| !quiet.contains(timer));
+        let next = self.timers(held, Duration::MAX).filter(|(_, timer)| !quiet.contains(timer)).min();
         let (next_action, at) = match next {
             Some((at, timer)) => (timer.as_str(), Some(at)),
             None => ("", None),

@@ -185,6 +185,12 @@ impl World {
         self.list();
         self.pass(Duration::from_secs(3_000));
         self.feed(Event::Wake);
+        // A look at a worker may have begun just now.
+        for _ in 0..3 {
+            if self.engine.flights() > 0 {
+                self.pass(Duration::from_secs(20));
+            }
+        }
         self.rest();
         self.replay();
         Ok(())
