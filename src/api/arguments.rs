@@ -7,9 +7,10 @@ use super::IncidentFilter;
 use super::client::Dict;
 use super::error::ApiError;
 use crate::engine::cause::Cause;
-use crate::engine::event::{Beat, Definition};
+use crate::engine::event::Definition;
 use crate::engine::ids::{IncidentId, WorkerName};
 use crate::engine::policy::UnitPattern;
+use crate::engine::source::{NAME_MAX, Reading, VALUES_MAX};
 use crate::engine::time::Wall;
 use std::collections::BTreeSet;
 use zbus::Variant;
@@ -150,15 +151,32 @@ pub fn filter(dict: Dict) -> Result<IncidentFilter, ApiError> {
     Ok(filter)
 }
 
-pub fn beat(count: u64, values: Dict) -> Result<Beat, ApiError> {
-    let mut beat = Beat { count, total: None };
+/// A worker's own reading: the count is its `value`.
+pub fn beat(count: u64, values: Dict) -> Result<Reading, ApiError> {
+    if values.len() >= VALUES_MAX {
+        return Err(too_much(format!("{} values were given, {} are allowed", values.len(), VALUES_MAX - 1)));
+    }
+    let mut reading = Reading { values: [("value".into(), count as f64)].into(), cursor: None };
     for (key, value) in sorted("values", values)? {
-        match key.as_str() {
-            "total" => beat.total = Some(number(&key, &value)?),
-            _ => return Err(invalid(format!("unknown value {}", shown(&key)))),
+        if key.is_empty() || key.len() > NAME_MAX {
+            return Err(invalid(format!("{} is no name of a value", shown(&key))));
+        }
+        match (key.as_str(), &*value) {
+            ("value", _) => return Err(invalid("\"value\" is the count itself".to_owned())),
+            ("cursor", Variant::Str(cursor)) if cursor.len() <= NAME_MAX => {
+                reading.cursor = Some(cursor.as_str().into());
+            }
+            ("cursor", _) => return Err(invalid(format!("\"cursor\" is no text of at most {NAME_MAX} bytes"))),
+            ("total", _) => {
+                reading.values.insert("total".into(), number(&key, &value)? as f64);
+            }
+            _ => {
+                let value = measure(&key, &value)?;
+                reading.values.insert(key.into(), value);
+            }
         }
     }
-    Ok(beat)
+    Ok(reading)
 }
 
 /// A time in µs since 1970, 0 for none.
@@ -218,6 +236,19 @@ fn number(key: &str, value: &Variant<'_>) -> Result<u64, ApiError> {
         _ => None,
     };
     number.ok_or_else(|| invalid(format!("{} is no whole number from 0 on", shown(key))))
+}
+
+/// Any number; truth counts as 0 or 1.
+fn measure(key: &str, value: &Variant<'_>) -> Result<f64, ApiError> {
+    let number = match value {
+        Variant::F64(n) => n.is_finite().then_some(*n),
+        Variant::Bool(truth) => Some(f64::from(u8::from(*truth))),
+        Variant::I16(n) => Some(f64::from(*n)),
+        Variant::I32(n) => Some(f64::from(*n)),
+        Variant::I64(n) => Some(*n as f64),
+        other => return Ok(number(key, other)? as f64),
+    };
+    number.ok_or_else(|| invalid(format!("{} is no number", shown(key))))
 }
 
 fn small(key: &str, value: &Variant<'_>) -> Result<u32, ApiError> {
@@ -335,7 +366,22 @@ mod tests {
         for wrong in [("gremlin", Variant::from(1)), ("open", Variant::from(1)), ("cause", Variant::from("gremlins"))] {
             assert_eq!(kind(filter(dict([wrong]))), Some(ErrorName::InvalidArgs));
         }
-        assert_eq!(kind(beat(1, dict([("total", Variant::from(-1))]))), Some(ErrorName::InvalidArgs));
-        assert_eq!(beat(1, dict([("total", Variant::from(9u64))])).map(|beat| beat.total), Ok(Some(9)));
+        let wrong = [
+            ("total", Variant::from(-1)),
+            ("value", Variant::from(1)),
+            ("cursor", Variant::from(1)),
+            ("active", Variant::from("many")),
+            ("load", Variant::from(f64::NAN)),
+            ("", Variant::from(1)),
+        ];
+        for wrong in wrong {
+            assert_eq!(kind(beat(1, dict([wrong]))), Some(ErrorName::InvalidArgs));
+        }
+        let crowd: Dict = (0..64).map(|n| (format!("k{n}"), OwnedVariant::from(n))).collect();
+        assert_eq!(kind(beat(1, crowd)), Some(ErrorName::LimitsExceeded));
+        let values = [("total", Variant::from(9u64)), ("cursor", Variant::from("7-9")), ("debt", Variant::from(-1i32))];
+        let reading = beat(1, dict(values)).expect("valid");
+        assert_eq!(reading.cursor.as_deref(), Some("7-9"));
+        assert_eq!(reading.values, [("debt".into(), -1.0), ("total".into(), 9.0), ("value".into(), 1.0)].into());
     }
 }

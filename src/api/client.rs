@@ -112,7 +112,7 @@ pub trait Manager {
 
 #[zbus::proxy(interface = "org.watcherd1.Worker", default_service = "org.watcherd1")]
 pub trait Worker {
-    /// The caller must be a process of the worker's own unit. Values: `total` t.
+    /// The caller must be a process of the worker's own unit. Values: `total` t, `cursor` s, others any number.
     fn beat(&self, count: u64, values: HashMap<&str, Variant<'_>>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
     fn reset_quarantine(&self) -> zbus::Result<()>;

@@ -23,8 +23,8 @@ pub async fn json<I: Interface>(object: &I, connection: &Connection) -> Result<M
     Ok(properties.iter().map(|(name, value)| (name.clone(), value_of(value))).collect())
 }
 
-/// Bytes become hexadecimal digits, structures become arrays.
-fn value_of(variant: &Variant<'_>) -> Value {
+/// Bytes become hexadecimal digits, structures become arrays, dictionaries objects.
+pub fn value_of(variant: &Variant<'_>) -> Value {
     match variant {
         Variant::U8(n) => (*n).into(),
         Variant::Bool(b) => (*b).into(),
@@ -44,7 +44,14 @@ fn value_of(variant: &Variant<'_>) -> Value {
             _ => array.iter().map(value_of).collect(),
         },
         Variant::Structure(structure) => structure.fields().iter().map(value_of).collect(),
-        Variant::Dict(_) | Variant::Fd(_) => Value::Null,
+        Variant::Dict(dict) => {
+            let key = |key: &Variant<'_>| match value_of(key) {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            Value::Object(dict.iter().map(|(name, value)| (key(name), value_of(value))).collect())
+        }
+        Variant::Fd(_) => Value::Null,
     }
 }
 
@@ -64,6 +71,7 @@ mod tests {
         assert_eq!(value_of(&Variant::from(Vec::<u8>::new())), json!(""));
         assert_eq!(value_of(&Variant::from(Vec::<String>::new())), json!([]));
         assert_eq!(value_of(&Variant::new(vec![("a", "b", 1u32)])), json!([["a", "b", 1]]));
+        assert_eq!(value_of(&Variant::from(HashMap::from([("a", 1.5)]))), json!({"a": 1.5}));
         assert_eq!(value_of(&Variant::from(f64::NAN)), json!(null));
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! Every doubt is a denial: a caller that has left, a bus that does not answer, a polkit that is absent, slow or broken.
 
-use super::caller::{self, CallingUnit};
+use super::caller;
 use super::error::ApiError;
+use super::unit::CallingUnit;
 use crate::engine::event::Caller;
 use crate::engine::ids::WorkerName;
 use std::collections::HashMap;

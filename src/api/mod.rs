@@ -6,19 +6,20 @@
 //! anything, no object waits for anything but its own answer.
 
 pub mod client;
+pub mod describe;
 pub mod error;
 pub mod publish;
 
 mod arguments;
 mod board;
 mod caller;
-mod describe;
 pub mod guard;
 mod incident;
 mod job;
 mod log_control;
 mod manager;
 pub mod path;
+pub mod unit;
 mod worker;
 
 #[cfg(test)]
@@ -28,9 +29,10 @@ use self::board::Board;
 use self::error::ApiError;
 use self::guard::Guard;
 use crate::engine::cause::Cause;
-use crate::engine::event::{Answer, Beat, Caller, Definition, Refusal, Request};
+use crate::engine::event::{Answer, Caller, Definition, Refusal, Request};
 use crate::engine::ids::{HoldId, IncidentId, WorkerName};
 use crate::engine::policy::UnitPattern;
+use crate::engine::source::Reading;
 use crate::engine::time::{Mono, Wall};
 use crate::engine::view::IncidentView;
 use std::fmt;
@@ -62,7 +64,7 @@ pub enum Call {
     /// Reads the configuration anew.
     Reload { dry_run: bool, caller: Caller, answer: oneshot::Sender<Result<Vec<PlanRow>, ApiError>> },
     /// The worker itself reported progress; nobody waits.
-    Beat { worker: WorkerName, beat: Beat },
+    Beat { worker: WorkerName, reading: Reading },
     /// The log level is this from now on; nobody waits.
     LogLevel(LogLevel),
 }

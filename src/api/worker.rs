@@ -50,7 +50,8 @@ impl Worker {
 
 #[zbus::interface(name = "org.watcherd1.Worker")]
 impl Worker {
-    /// Reports progress. The caller must be a process of the worker's own unit. Values: `total` t.
+    /// Reports progress. The caller must be a process of the worker's own unit. Values: `total` t, where the count ends;
+    /// `cursor` s, what the work is about; any other name with a number, for rules and for people.
     async fn beat(
         &self,
         count: u64,
@@ -58,10 +59,10 @@ impl Worker {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), ApiError> {
-        let beat = arguments::beat(count, values)?;
+        let reading = arguments::beat(count, values)?;
         let worker = self.view().name.clone();
         self.desk.guard.admit_own_unit(connection, &header, &worker).await?;
-        self.desk.send(Call::Beat { worker, beat })
+        self.desk.send(Call::Beat { worker, reading })
     }
 
     /// Lifts the quarantine, so that the worker may be started again.

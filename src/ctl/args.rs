@@ -118,6 +118,8 @@ pub enum Verb {
     Reset(Workers),
     /// Take workers out of service until they are reset
     Quarantine(Workers),
+    /// Report progress, from inside a worker
+    Beat(Beat),
     /// List incidents, newest first
     Incidents(Incidents),
     /// Show incidents in full
@@ -272,6 +274,22 @@ pub struct Release {
     /// Numbers of holds, or workers whose holds all end
     #[arg(value_name = "HOLD|WORKER", required = true)]
     pub holds: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Beat {
+    /// How far the worker is; without it this is a sign of life only
+    #[arg(value_name = "COUNT")]
+    pub count: Option<u64>,
+    /// The count at which the work is done
+    #[arg(long, value_name = "N")]
+    pub total: Option<u64>,
+    /// What the work is about at the moment; the same again and again is no progress
+    #[arg(long, value_name = "TEXT")]
+    pub cursor: Option<String>,
+    /// A number for rules and for people, such as pending=7; may be given several times
+    #[arg(long = "value", value_name = "NAME=N", value_parser = pair)]
+    pub values: Vec<(String, String)>,
 }
 
 #[derive(Args, Clone, Debug, Default)]

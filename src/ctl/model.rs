@@ -2,10 +2,11 @@
 //! What the daemon says, as values: workers, incidents, holds. Unknown keys are kept, missing ones are empty.
 
 use crate::api::client::Dict;
+use crate::api::describe::value_of;
 use crate::engine::time::Wall;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use zbus::Variant;
+use std::collections::BTreeMap;
 
 pub type Object = Map<String, Value>;
 
@@ -47,6 +48,12 @@ pub struct Worker {
     pub rate: Option<f64>,
     #[serde(rename = "EtaUSec")]
     pub eta_usec: u64,
+    #[serde(rename = "EtaSpreadUSec")]
+    pub eta_spread_usec: u64,
+    pub stall_deadline_timestamp: u64,
+    /// Where the progress is read, whether it can be read, and if not, why.
+    pub sources: Vec<(String, bool, String)>,
+    pub values: BTreeMap<String, f64>,
     pub attempts: u32,
     pub budget_left: u32,
     pub next_action: String,
@@ -141,42 +148,6 @@ pub fn object_of(dict: &Dict) -> Object {
     dict.iter().map(|(key, value)| (key.clone(), value_of(value))).collect()
 }
 
-/// Bytes become hexadecimal digits, structures become arrays, as `Describe` does it.
-pub fn value_of(variant: &Variant<'_>) -> Value {
-    match variant {
-        Variant::U8(n) => (*n).into(),
-        Variant::Bool(b) => (*b).into(),
-        Variant::I16(n) => (*n).into(),
-        Variant::U16(n) => (*n).into(),
-        Variant::I32(n) => (*n).into(),
-        Variant::U32(n) => (*n).into(),
-        Variant::I64(n) => (*n).into(),
-        Variant::U64(n) => (*n).into(),
-        Variant::F64(n) => (*n).into(),
-        Variant::Str(text) => text.as_str().into(),
-        Variant::Signature(signature) => signature.to_string().into(),
-        Variant::ObjectPath(path) => path.as_str().into(),
-        Variant::Variant(inner) => value_of(inner),
-        Variant::Array(array) if array.element_signature() == &zbus::Signature::U8 => {
-            array.iter().map(hexadecimal).collect::<String>().into()
-        }
-        Variant::Array(array) => array.iter().map(value_of).collect(),
-        Variant::Structure(structure) => structure.fields().iter().map(value_of).collect(),
-        Variant::Dict(dict) => {
-            let key = |key: &Variant<'_>| match value_of(key) {
-                Value::String(text) => text,
-                other => other.to_string(),
-            };
-            Value::Object(dict.iter().map(|(k, v)| (key(k), value_of(v))).collect())
-        }
-        Variant::Fd(_) => Value::Null,
-    }
-}
-
-fn hexadecimal(byte: &Variant<'_>) -> String {
-    if let Variant::U8(byte) = byte { format!("{byte:02x}") } else { String::new() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,12 +168,5 @@ mod tests {
         let worker = |path: &str| Worker { incident: path.into(), ..Worker::default() };
         assert_eq!(worker("/org/watcherd1/incident/7").incident_id(), Some(7));
         assert_eq!(worker("/").incident_id(), None);
-    }
-
-    #[test]
-    fn variants_become_json() {
-        assert_eq!(value_of(&Variant::from(vec![0xabu8, 1])), json!("ab01"));
-        assert_eq!(value_of(&Variant::new(vec![("a", 1u64)])), json!([["a", 1]]));
-        assert_eq!(value_of(&Variant::from(u64::MAX)), json!(u64::MAX));
     }
 }

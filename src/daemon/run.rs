@@ -418,7 +418,7 @@ impl Daemon {
                 let rows = self.reload(dry_run, Some(caller), publications).await?;
                 let _ = answer.send(Ok(rows));
             }
-            Call::Beat { worker, beat } => return Ok(Some(self.handle(Event::Beat(worker, beat)))),
+            Call::Beat { worker, reading } => return Ok(Some(self.handle(Event::Beat(worker, reading)))),
             Call::LogLevel(level) => self.logger.set_level(level),
         }
         Ok(None)

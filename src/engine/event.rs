@@ -26,7 +26,7 @@ pub enum Event {
     /// A look at a source of progress, by the key that configures it; the error says why it cannot be read.
     Read(WorkerName, &'static str, Result<Reading, String>),
     /// A worker reported progress by itself.
-    Beat(WorkerName, Beat),
+    Beat(WorkerName, Reading),
     /// Somebody asks for something; answered by exactly one `Action::Reply`.
     Request(RequestId, Caller, Request),
     /// Some process of the machine began to write its core.
@@ -159,13 +159,6 @@ pub struct PastRun {
     pub end: RunEnd,
     /// A job asked it to stop before it ended.
     pub stopped: bool,
-}
-
-/// What a worker says about its own progress.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Beat {
-    pub count: u64,
-    pub total: Option<u64>,
 }
 
 /// How an action ended.

@@ -6,6 +6,7 @@ use event::{Active, Exit, Load, RunEnd, UnitResult};
 use flight::Purpose;
 use lookback::Trace;
 use progress::parse_status;
+use source::Reading;
 use suspect::Suspicion;
 use view::IncidentState;
 use worker::{Ending, Run};
@@ -121,11 +122,11 @@ impl Engine {
         let still = worker.is_frozen();
         let status = worker.facts.as_ref().map(|facts| facts.status_text.as_str()).unwrap_or_default();
         let spoke = former.as_ref().is_none_or(|former| former.status_text != status);
-        let beat = if spoke && worker.policy.progress_notify.value { parse_status(status) } else { None };
+        let found = if spoke && worker.policy.progress_notify.value { parse_status(status) } else { None };
         let repaired =
             former.as_ref().is_some_and(|former| former.load != Load::Loaded) && worker.unstartable().is_none();
-        if let Some(beat) = beat {
-            self.beat(name, &beat);
+        if let Some(found) = found {
+            self.beat(name, Reading::from(found));
         }
         self.note_startable(name);
         self.stand_still(name, still);

@@ -302,7 +302,7 @@ impl Engine {
             Event::CoreDumpBegan => self.find_dumping(),
             Event::Dumping(name, pid) => self.dumping(&name, pid),
             Event::Sign(name, sign) => self.sign(&name, sign),
-            Event::Beat(name, beat) => self.beat(&name, &beat),
+            Event::Beat(name, reading) => self.beat(&name, reading),
             Event::Read(name, key, reading) => self.read(&name, key, reading),
             Event::Request(id, caller, request) => {
                 let answer = self.request(&caller, request);

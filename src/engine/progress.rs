@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a worker says about how far it is: readings, the rate, and the time left.
 
-use super::event::Beat;
+use super::source::Reading;
 use super::time::{Mono, Now};
 use super::view::ProgressView;
 use std::collections::VecDeque;
@@ -9,6 +9,21 @@ use std::time::Duration;
 
 /// Readings that the rate is taken from.
 const READINGS: usize = 32;
+
+/// A value, and where it ends if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub value: u64,
+    pub total: Option<u64>,
+}
+
+impl From<Position> for Reading {
+    fn from(Position { value, total }: Position) -> Reading {
+        let total = total.map(|total| ("total".into(), total as f64));
+        let values = [("value".into(), value as f64)].into_iter().chain(total).collect();
+        Reading { values, cursor: None }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
@@ -19,26 +34,26 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Takes a reading in; returns the progress and whether the value moved.
-    pub fn observe(former: Option<Progress>, beat: &Beat, total: Option<u64>, now: Now) -> (Progress, bool) {
+    /// Takes a reading in; `total` where it says none.
+    pub fn observe(former: Option<Progress>, found: Position, total: Option<u64>, now: Now) -> Progress {
         let mut progress =
             former.unwrap_or(Progress { value: 0, total: 0, at: Now::default(), readings: VecDeque::new() });
-        let moved = progress.readings.is_empty() || beat.count != progress.value;
-        if let Some(total) = beat.total.or(total) {
+        let moved = progress.readings.is_empty() || found.value != progress.value;
+        if let Some(total) = found.total.or(total) {
             progress.total = total;
         }
-        if beat.count < progress.value {
+        if found.value < progress.value {
             progress.readings.clear();
         }
         if moved {
-            progress.value = beat.count;
+            progress.value = found.value;
             progress.at = now;
-            progress.readings.push_back((now.mono, beat.count));
+            progress.readings.push_back((now.mono, found.value));
             if progress.readings.len() > READINGS {
                 progress.readings.pop_front();
             }
         }
-        (progress, moved)
+        progress
     }
 
     /// What was known before watcherd was restarted.
@@ -91,18 +106,18 @@ impl Progress {
 }
 
 /// Finds `120/500`, or else the first whole number, in a `STATUS=` text.
-pub(super) fn parse_status(text: &str) -> Option<Beat> {
+pub(super) fn parse_status(text: &str) -> Option<Position> {
     let mut numbers = text.char_indices().filter(|(at, c)| {
         c.is_ascii_digit() && !text[..*at].ends_with(|before: char| before.is_ascii_digit() || before == '.')
     });
     let pair = numbers.clone().find_map(|(at, _)| {
-        let (count, rest) = leading_number(&text[at..])?;
+        let (value, rest) = leading_number(&text[at..])?;
         let (total, _) = leading_number(rest.trim_start().strip_prefix('/')?.trim_start())?;
-        Some(Beat { count, total: Some(total) })
+        Some(Position { value, total: Some(total) })
     });
     pair.or_else(|| {
         let (at, _) = numbers.next()?;
-        leading_number(&text[at..]).map(|(count, _)| Beat { count, total: None })
+        leading_number(&text[at..]).map(|(value, _)| Position { value, total: None })
     })
 }
 
@@ -128,8 +143,8 @@ mod tests {
             ("99999999999999999999/5", None),
         ];
         for (text, expected) in cases {
-            let beat = parse_status(text).map(|beat| (beat.count, beat.total));
-            assert_eq!(beat, expected, "{text}");
+            let found = parse_status(text).map(|found| (found.value, found.total));
+            assert_eq!(found, expected, "{text}");
         }
     }
 
@@ -138,8 +153,8 @@ mod tests {
         let at = |secs: i64| Now { mono: Mono(secs * 1_000_000), wall: Wall(secs * 1_000_000) };
         let mut progress = None;
         for step in 0..50 {
-            let beat = Beat { count: step * 10, total: Some(1000) };
-            progress = Some(Progress::observe(progress, &beat, None, at(step as i64)).0);
+            let found = Position { value: step * 10, total: Some(1000) };
+            progress = Some(Progress::observe(progress, found, None, at(step as i64)));
         }
         let view = progress.expect("fifty readings").view();
         assert!((view.rate - 10.0).abs() < 0.001, "{view:?}");
@@ -152,8 +167,8 @@ mod tests {
         let mut progress = None;
         for step in 0..30_i64 {
             let at = Now { mono: Mono(step * 10_000_000 + step % 2 * 5_000_000), wall: Wall(0) };
-            let beat = Beat { count: step.unsigned_abs(), total: Some(129) };
-            progress = Some(Progress::observe(progress, &beat, None, at).0);
+            let found = Position { value: step.unsigned_abs(), total: Some(129) };
+            progress = Some(Progress::observe(progress, found, None, at));
         }
         let view = progress.expect("thirty readings").view();
         let share = view.time_left_spread.as_secs_f64() / view.time_left.as_secs_f64();

@@ -9,11 +9,10 @@
 use super::*;
 use cause::Cause;
 use classify::Verdict;
-use event::Beat;
 use flight::Purpose;
 use pace::{Pace, StallAfter};
 use policy::{CauseAction, DumpSignal, Policy, Source as Origin, Text, Total, WhenRunning};
-use progress::Progress;
+use progress::{Position, Progress};
 use saved::{SavedPace, SavedProgress};
 use source::{Activity, Capture, NAME_MAX, Probe, Reading, Sources, VALUES_MAX};
 use std::sync::Arc;
@@ -47,6 +46,8 @@ pub(super) struct Watch {
     /// Since when no source can be read.
     deaf_since: Option<Mono>,
     beat_at: Option<Mono>,
+    /// What the worker itself reports is a count that moves, not only a sign of life.
+    counts: bool,
     /// What is added to the limit for pressure and I/O.
     granted: Duration,
     look: Look,
@@ -95,6 +96,7 @@ impl Watch {
             followed: former.followed,
             pace: former.pace,
             values: former.values,
+            counts: former.counts,
             sentence: former.sentence,
             ..Watch::default()
         };
@@ -142,7 +144,7 @@ impl Watch {
 
     /// How long there may be no progress; `None` if nothing is expected.
     fn limit(&self, policy: &Policy) -> Option<Duration> {
-        let clocked = policy.shows_progress() || policy.stall_after.from != Origin::default_value();
+        let clocked = self.counts || policy.shows_progress() || policy.stall_after.from != Origin::default_value();
         if !clocked || self.idle || self.stalled.is_some() {
             return None;
         }
@@ -181,6 +183,11 @@ impl Watch {
         let struck = self.struck(policy).map(|at| (at, Timer::Struck));
         let report = self.report_at.filter(|_| !self.idle).map(|at| (at, Timer::Report));
         [look, stall, struck, report].into_iter().flatten()
+    }
+
+    /// Whether the worker reports by itself.
+    pub fn beats(&self) -> bool {
+        self.beat_at.is_some()
     }
 
     pub fn views(&self) -> Vec<SourceView> {
@@ -334,8 +341,8 @@ impl Engine {
         }
         if let Some(count) = count {
             let fixed = worker.policy.fixed_total();
-            let (progress, _) = Progress::observe(worker.progress.take(), &Beat { count, total }, fixed, now);
-            worker.progress = Some(progress);
+            let found = Position { value: count, total };
+            worker.progress = Some(Progress::observe(worker.progress.take(), found, fixed, now));
         }
         // What the first look finds may stem from a run before this one.
         if moved && !first {
@@ -355,17 +362,17 @@ impl Engine {
     }
 
     /// Takes in that the worker said something by itself.
-    pub(super) fn beat(&mut self, name: &WorkerName, beat: &Beat) {
-        let now = self.now;
+    pub(super) fn beat(&mut self, name: &WorkerName, reading: Reading) {
+        let now = self.now.mono;
         let Some(worker) = self.workers.get_mut(name) else { return };
-        let total = worker.policy.fixed_total();
-        let (progress, moved) = Progress::observe(worker.progress.take(), beat, total, now);
-        worker.progress = Some(progress);
-        worker.watch.beat_at = Some(now.mono);
+        let watch = &mut worker.watch;
+        watch.beat_at = Some(now);
+        let value = |values: &BTreeMap<Arc<str>, f64>| values.get("value").copied();
+        let (before, count) = (value(&watch.values), value(&reading.values));
+        watch.counts |= before.is_some() && count.is_some() && count != before;
         self.touched.insert(name.clone());
-        if moved {
-            self.progressed(name);
-        }
+        self.take_in(name, reading, false);
+        self.judge_rules(name);
     }
 
     /// Goes by the rules over named values.

@@ -288,7 +288,8 @@ impl Worker {
             .map(|finished| (finished.mono + keep_finished, Timer::Forget));
         let watched = healthy.filter(|_| !self.condemned && !self.run.ended);
         let watch = watched.into_iter().flat_map(|_| self.watch.timers(&self.policy));
-        let over = watched.and_then(|since| self.suspicion.due(&self.policy, since)).map(|at| (at, Timer::WatchOver));
+        let over = watched.filter(|_| !self.watch.beats());
+        let over = over.and_then(|since| self.suspicion.due(&self.policy, since)).map(|at| (at, Timer::WatchOver));
         let watch = watch.chain(over);
         [plan, verify, reset, kill, decide, forget].into_iter().flatten().chain(watch)
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use watcherd::engine::Engine;
 use watcherd::engine::action::{Action, EntryKind, Interest, Step};
 use watcherd::engine::cause::Cause;
-use watcherd::engine::event::{Answer, Beat, Caller, Definition, Event, Outcome, Request, UnitTraits};
+use watcherd::engine::event::{Answer, Caller, Definition, Event, Outcome, Request, UnitTraits};
 use watcherd::engine::evidence::Source;
 use watcherd::engine::ids::{ActionId, HoldId, IncidentId, InvocationId, JobId, ObjectId, RequestId, WorkerName};
 use watcherd::engine::policy::{Layer, Policies, Settings};
@@ -253,7 +253,8 @@ impl World {
             What::Listed => self.list(),
             What::Unload => self.model.unload(&name),
             What::Beat => {
-                self.feed(Event::Beat(name, Beat { count: op.value % 100, total: Some(100) }));
+                let values = [("value".into(), (op.value % 100) as f64), ("total".into(), 100.0)].into();
+                self.feed(Event::Beat(name, Reading { values, cursor: None }));
             }
             What::Read => {
                 let values = [("value", (op.value % 7) as f64), ("active", (op.value >> 8 & 1) as f64)];

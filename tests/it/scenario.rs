@@ -9,7 +9,7 @@
 //! policy [PATTERN] KEY=VALUE…            a policy layer; the pattern is `w` if there is none
 //! settings max-jobs=1 dry-run            traits NAME restart transient oneshot can-freeze watchdog=30s limit=5/10s
 //! TIME unit NAME ACTIVE/SUB [inv=a] [job=1] [result=R exit=N|signal=N|dump=N] [frozen] [load=masked] [status="…"]
-//! TIME gone NAME | listed [NAME…] | beat NAME 5/100 | systemd 252 | host-stopping | host-goes-on | nothing
+//! TIME gone NAME | listed [NAME…] | beat NAME 5/100 [NAME=N…] | systemd 252 | host-stopping | host-goes-on | nothing
 //! TIME done #N ok | failed "why" | timeout | past [inv=a result=R exit=N ended=TIME stopped ;]…
 //! TIME core-dump-began | dumping NAME PID
 //! TIME sign NAME CAUSE "LINE" [count=N]
@@ -28,12 +28,13 @@ use output::{action_text, short};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use watcherd::engine::Engine;
 use watcherd::engine::action::{Action, Interest, Step};
 use watcherd::engine::cause::Cause;
 use watcherd::engine::event::{
-    Active, Beat, Caller, Definition, Event, Exit, Load, Outcome, PastRun, Request, RunEnd, UnitFacts, UnitResult,
+    Active, Caller, Definition, Event, Exit, Load, Outcome, PastRun, Request, RunEnd, UnitFacts, UnitResult,
     UnitTraits, Verb,
 };
 use watcherd::engine::evidence::{Clue, Clues, Findings, Role, Source};
@@ -263,8 +264,13 @@ impl Runner {
             "nothing" => Event::Wake,
             "beat" => {
                 let (count, total) = rest.get(1).and_then(|text| text.split_once('/')).ok_or("COUNT/TOTAL")?;
-                let beat = Beat { count: count.parse().map_err(|_| "a count")?, total: total.parse().ok() };
-                Event::Beat(worker(rest.first())?, beat)
+                let number = |text: &str| text.parse::<f64>().map_err(|_| "a number");
+                let mut values: BTreeMap<Arc<str>, f64> = [("value".into(), number(count)?)].into();
+                values.extend(total.parse().ok().map(|total: f64| ("total".into(), total)));
+                for (name, value) in rest[2..].iter().filter_map(|word| word.split_once('=')) {
+                    values.insert(name.into(), number(value)?);
+                }
+                Event::Beat(worker(rest.first())?, Reading { values, cursor: None })
             }
             "read" => {
                 let values = rest[2..].iter().filter_map(|word| word.split_once('='));

@@ -57,6 +57,17 @@ pub fn block(facts: &Facts<'_>, look: &Look) -> String {
     if let Some(progress) = progress_line(worker, look) {
         line("Progress", progress);
     }
+    let values = values(worker);
+    if !values.is_empty() {
+        line("Values", values);
+    }
+    for (key, _, why) in worker.sources.iter().filter(|(_, readable, _)| !readable) {
+        line("Source", format!("{} cannot be read: {}", escaped(key), escaped(why)));
+    }
+    if worker.stall_deadline_timestamp > 0 && worker.phase != Phase::Stalled.as_str() {
+        let at = wall(worker.stall_deadline_timestamp);
+        line("Stalled", format!("{} without progress ({})", relative(at, look), stamp(at, look)));
+    }
     line("Attempts", format!("{}, {} left in the budget", worker.attempts, worker.budget_left));
     if !worker.next_action.is_empty() {
         let at = wall(worker.next_action_timestamp);
@@ -145,8 +156,7 @@ fn progress_line(worker: &Worker, look: &Look) -> Option<String> {
         write!(text, " {}", per_time(rate)).expect("a String takes everything");
     }
     if worker.eta_usec > 0 {
-        let left = Duration::from_micros(worker.eta_usec);
-        write!(text, ", {} left", span(left)).expect("a String takes everything");
+        write!(text, ", {} left", time_left(worker)).expect("a String takes everything");
     }
     if worker.progress_timestamp > 0 {
         let at = relative(wall(worker.progress_timestamp), look);
@@ -155,8 +165,28 @@ fn progress_line(worker: &Worker, look: &Look) -> Option<String> {
     Some(text)
 }
 
+/// `4min 10s`, with its uncertainty where that is known and not the larger half of it.
+pub fn time_left(worker: &Worker) -> String {
+    let (left, spread) = (worker.eta_usec, worker.eta_spread_usec);
+    let known = spread >= 1_000_000 && spread <= left / 2;
+    let spread = if known { format!(" ± {}", span(Duration::from_micros(spread))) } else { String::new() };
+    format!("{}{spread}", span(Duration::from_micros(left)))
+}
+
+/// `active 0, pending 3`: what is measured beside the progress itself.
+fn values(worker: &Worker) -> String {
+    let shown = worker.values.iter().filter(|(name, _)| !["value", "total", "mtime"].contains(&name.as_str()));
+    let shown: Vec<String> = shown.map(|(name, value)| format!("{} {}", escaped(name), measure(*value))).collect();
+    shown.join(", ")
+}
+
+/// Whole numbers as such, others with three digits behind the point.
+fn measure(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+}
+
 /// `1.5/s`, or per minute or hour where that gives a number that can be read.
-fn per_time(rate: f64) -> String {
+pub fn per_time(rate: f64) -> String {
     match rate {
         rate if rate >= 0.1 => format!("{rate:.1}/s"),
         rate if rate * 60.0 >= 0.1 => format!("{:.1}/min", rate * 60.0),

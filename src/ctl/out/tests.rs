@@ -45,7 +45,9 @@ pub fn working() -> Object {
         "Unit": "queue.service", "Origin": "policy", "Phase": "working", "PhaseReason": "it gets on",
         "PhaseTimestamp": ago(125), "Cause": "", "Incident": "/", "MainPID": 4711,
         "InvocationID": "ab".repeat(16), "ProgressValue": 120, "ProgressTotal": 500, "ProgressTimestamp": ago(3),
-        "Rate": 1.5, "EtaUSec": 250_000_000, "Attempts": 0, "BudgetLeft": 5, "NextAction": "",
+        "Rate": 1.5, "EtaUSec": 250_000_000, "EtaSpreadUSec": 12_000_000, "StallDeadlineTimestamp": later(597),
+        "Sources": [["file", true, ""], ["http", false, "connection refused"]],
+        "Values": {"value": 120.0, "total": 500.0, "active": 32.0, "pending": 7.0, "loss": 0.12345}, "Attempts": 0, "BudgetLeft": 5, "NextAction": "",
         "NextActionTimestamp": 0, "Held": false, "IntendedUp": true, "NRuns": 1, "DowntimeUSec": 0,
         "Policy": [["restart.budget", "5/1h", "default"]],
     }))

@@ -2,6 +2,7 @@
 //! One file per verb. A verb asks the daemon, hands plain values to `out`, and ends with an exit status.
 
 mod adopt;
+mod beat;
 mod change;
 mod check;
 mod completions;
@@ -52,6 +53,7 @@ pub async fn perform(session: &Session, verb: Option<Verb>) -> Outcome {
         Verb::Release(given) => release::perform(session, &given).await,
         Verb::Reset(given) => quarantine::end(session, &given).await,
         Verb::Quarantine(given) => quarantine::begin(session, &given).await,
+        Verb::Beat(given) => beat::perform(session, &given).await,
         Verb::Incidents(given) => incidents::perform(session, &given).await,
         Verb::Incident(given) => incident::perform(session, &given).await,
         Verb::Logs(given) => logs::perform(session, &given).await,

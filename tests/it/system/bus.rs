@@ -73,13 +73,17 @@ fn a_polkit_rule_lets_one_user_do_one_thing_to_one_worker() {
 
 #[test]
 fn a_worker_beats_for_itself_and_for_nobody_else() {
-    let beat =
-        "busctl call org.watcherd1 /org/watcherd1/worker/w_2eservice org.watcherd1.Worker Beat 'ta{sv}' 5 1 total t 9";
+    let beat = "watcherctl beat 5 --total 9 --value pending=4 && watcherctl beat";
     let unit = format!("[Service]\nExecStart=/bin/sh -c \"{beat}; exec sleep infinity\"\n");
     for suite in SUITES {
         let machine = with_worker(suite, QUICK, &unit);
         machine.until_property("w.service", "ProgressValue", "5");
         assert_eq!(machine.property("w.service", "ProgressTotal"), "9");
+        let shown = machine.run(&["watcherctl", "status", "w"]).stdout;
+        let shown = String::from_utf8_lossy(&shown);
+        assert!(shown.contains("Progress: 5/9 55%") && shown.contains("Values: pending 4"), "{shown}");
+        let outside = machine.run(&["watcherctl", "beat", "7"]);
+        assert!(String::from_utf8_lossy(&outside.stderr).contains("watcherctl: "), "{outside:?}");
         let path = worker_path("w.service");
         let other = machine.run(&[
             "busctl",
