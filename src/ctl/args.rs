@@ -128,6 +128,8 @@ pub enum Verb {
     Logs(Logs),
     /// Print every change as it happens, one line each
     Monitor(Patterns),
+    /// Show all workers live on the whole terminal; keys restart, pause, hold and explain
+    Top(Patterns),
     /// Say why something ended by its log alone; works without watcherd
     Diagnose(Diagnose),
     /// Check configuration files; exit status 78 if there are errors

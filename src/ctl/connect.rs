@@ -60,6 +60,11 @@ impl Link {
         Link { connection, dialog, agent: RefCell::new(None), agent_wanted }
     }
 
+    /// Whether a call may have to ask for a password on this terminal.
+    pub fn may_ask_password(&self) -> bool {
+        self.agent_wanted
+    }
+
     /// The manager, for reading. What changes something goes through [`Link::ask`].
     pub async fn manager(&self) -> Result<ManagerProxy<'static>, Failure> {
         let proxy = ManagerProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await;

@@ -16,6 +16,7 @@ mod log;
 mod model;
 mod names;
 mod out;
+mod screen;
 mod session;
 mod unit_run;
 mod verbs;

@@ -83,6 +83,11 @@ impl Session {
         }
     }
 
+    /// Whether a person sees the output and can press keys.
+    pub fn has_terminal(&self) -> bool {
+        self.terminal && io::stdin().is_terminal()
+    }
+
     /// The look, at this moment.
     pub fn look_now(&self) -> Look {
         Look { now: (self.clock)(), ..self.look.clone() }

@@ -8,6 +8,7 @@ pub mod incident;
 pub mod json;
 pub mod pager;
 pub mod property;
+pub mod screen;
 pub mod stats;
 pub mod status;
 pub mod table;

@@ -2,8 +2,9 @@
 //! Golden output: fixed input, fixed time, UTC.
 
 use super::status::Facts;
-use super::{Look, incident, property, status, workers};
+use super::{Look, incident, property, screen, status, workers};
 use crate::ctl::model::{Everything, Hold, Incident, Object, Worker};
+use crate::ctl::screen::{Key, Screen};
 use crate::engine::time::Wall;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -110,6 +111,31 @@ fn facts(everything: &Everything) -> Facts<'_> {
         holds: everything.holds.iter().collect(),
         journal: "Nov 23 14:05:00 box train[4711]: step 12\x1b[0m\n".into(),
     }
+}
+
+#[test]
+fn the_whole_screen() {
+    let mut screen = Screen::new(&[]);
+    screen.fill(everything());
+    let shown = |screen: &Screen, width, rows| {
+        let look = Look { width: Some(width), ..look() };
+        let lines = screen::lines(screen, &look, rows);
+        assert_eq!(lines.len(), rows);
+        assert!(lines.iter().all(|line| line.chars().count() <= width), "{lines:?}");
+        lines.join("\n") + "\n"
+    };
+    golden("screen", &shown(&screen, 140, 8));
+    for (width, rows) in [(1, 1), (20, 3), (80, 24), (300, 100)] {
+        shown(&screen, width, rows);
+    }
+    screen.key(Key::Char('r'));
+    assert!(shown(&screen, 80, 24).ends_with("restart train@1.service? [y/N]\n"));
+    screen.key(Key::Char('n'));
+    screen.key(Key::Char('?'));
+    golden("screen-help", &shown(&screen, 80, 14));
+    let mut none = Screen::new(&[]);
+    none.alone = true;
+    assert!(shown(&none, 80, 24).contains("No workers."));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub async fn perform(session: &Session, verb: Verb, given: &Workers) -> Outcome 
     finish(session, &link, &mut events, verb, waiting).await
 }
 
-fn method(verb: Verb) -> &'static str {
+pub fn method(verb: Verb) -> &'static str {
     match verb {
         Verb::Start => "Start",
         Verb::Stop => "Stop",

@@ -68,7 +68,7 @@ fn until(text: &str, session: &Session) -> Result<u64, Failure> {
 }
 
 /// The caller's name; under sudo that of the person.
-fn who() -> String {
+pub fn who() -> String {
     let uid = getuid();
     let person = std::env::var("SUDO_USER").ok().filter(|name| uid.is_root() && !name.is_empty());
     let name = || User::from_uid(uid).ok().flatten().map(|user| user.name);

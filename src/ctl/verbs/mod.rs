@@ -22,6 +22,7 @@ mod reload;
 mod run;
 mod show;
 mod status;
+mod top;
 mod why;
 
 #[cfg(test)]
@@ -58,6 +59,7 @@ pub async fn perform(session: &Session, verb: Option<Verb>) -> Outcome {
         Verb::Incident(given) => incident::perform(session, &given).await,
         Verb::Logs(given) => logs::perform(session, &given).await,
         Verb::Monitor(given) => monitor::perform(session, &given).await,
+        Verb::Top(given) => top::perform(session, &given).await,
         Verb::Diagnose(given) => diagnose::perform(session, &given),
         Verb::Check(given) => check::perform(session, &given),
         Verb::Config(given) => config::perform(session, &given),

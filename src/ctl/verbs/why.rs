@@ -7,7 +7,7 @@ use crate::ctl::connect::Link;
 use crate::ctl::failure::{Failure, Outcome, exit};
 use crate::ctl::model::{Everything, Incident, Object, Worker};
 use crate::ctl::names;
-use crate::ctl::out::{incident, json};
+use crate::ctl::out::{Look, incident, json};
 use crate::ctl::session::Session;
 use serde_json::Value;
 use zbus::Variant;
@@ -32,7 +32,7 @@ pub async fn perform(session: &Session, given: &Why) -> Outcome {
     }
     let mut texts = Vec::new();
     for answer in &answers {
-        texts.push(text(session, &link, &everything, answer).await?);
+        texts.push(text(&link, &everything, answer, &session.look_now()).await?);
     }
     session.print_list(&texts.join("\n"))?;
     Ok(exit::OK)
@@ -59,8 +59,13 @@ async fn about_worker(link: &Link, everything: &Everything, unit: String) -> Res
     Ok(Answer { unit, incident })
 }
 
-async fn text(session: &Session, link: &Link, everything: &Everything, answer: &Answer) -> Result<String, Failure> {
-    let look = session.look_now();
+/// The answer for one worker, as text.
+pub async fn of_worker(link: &Link, everything: &Everything, unit: String, look: &Look) -> Result<String, Failure> {
+    let answer = about_worker(link, everything, unit).await?;
+    text(link, everything, &answer, look).await
+}
+
+async fn text(link: &Link, everything: &Everything, answer: &Answer, look: &Look) -> Result<String, Failure> {
     let worker = status::find(everything, &answer.unit).map(Worker::read);
     let incident = answer.incident.as_ref().map(Incident::read);
     let facts = match worker {
@@ -68,8 +73,8 @@ async fn text(session: &Session, link: &Link, everything: &Everything, answer: &
         None => None,
     };
     Ok(match (incident, facts) {
-        (Some(found), facts) => incident::why(&found, facts.as_ref(), &look),
-        (None, Some(facts)) => incident::why_not(&facts, &look),
+        (Some(found), facts) => incident::why(&found, facts.as_ref(), look),
+        (None, Some(facts)) => incident::why_not(&facts, look),
         (None, None) => String::new(),
     })
 }

@@ -146,3 +146,17 @@ fn adopt_and_forget_need_no_file() {
     machine.until_property("other.service", "Phase", "");
     assert_eq!(machine.unit("other.service", "ActiveState"), "active");
 }
+
+#[test]
+fn top_shows_what_happens_and_takes_orders() {
+    for suite in SUITES {
+        let machine = with_worker(suite, QUICK, SLEEPER);
+        machine.write("/opt/top.py", include_str!("../../system/top.py"));
+        let output = machine.run(&["python3", "/opt/top.py"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(machine.property("w.service", "NRuns"), "2");
+        let (status, _, said) = ctl(&machine, &["top"]);
+        assert_eq!(status, 2, "{said}");
+        assert!(said.contains("top needs a terminal"), "{said}");
+    }
+}
