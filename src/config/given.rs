@@ -3,10 +3,10 @@
 //!
 //! The readers here are the only place that knows ranges and choices; an error says what is allowed.
 
-use super::value::{Allowed, parse_span, parse_span_in, quoted};
+use super::value::{Allowed, parse_size, parse_span, parse_span_in, quoted};
 use crate::engine::policy::{
-    AfterSuccess, BUDGET_MAX, BackOff, Budget, CauseAction, CausePolicy, DumpSignal, Layer, OnExhausted, Setting,
-    Settings, Source, WhenRunning,
+    AfterSuccess, BUDGET_MAX, BackOff, Budget, CauseAction, CausePolicy, DumpSignal, Layer, OnExhausted, Percent,
+    Setting, Settings, Size, Source, WhenRunning,
 };
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -26,6 +26,10 @@ const WINDOW: RangeInclusive<Duration> = SECOND..=Duration::from_secs(30 * 86_40
 const RESET_AFTER: RangeInclusive<Duration> = SECOND..=Duration::from_secs(7 * 86_400);
 const VERIFY: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 const GRACE: RangeInclusive<Duration> = SECOND..=HOUR;
+/// The time in which a ceiling may be exceeded.
+const LIMIT_FOR: RangeInclusive<Duration> = Duration::from_secs(5)..=DAY;
+/// More processors than any machine has.
+const PERCENT_MAX: u32 = 10_000_000;
 const MAX_JOBS: RangeInclusive<u64> = 1..=128;
 const KEEP_INCIDENTS: RangeInclusive<Duration> = HOUR..=Duration::from_secs(3650 * 86_400);
 /// Not zero: whoever waits for a result must be able to read it.
@@ -142,6 +146,16 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// Percent of one processor, which may be more than a hundred.
+    fn percent(self) -> Result<Percent, String> {
+        let text = self.text("\"90%\"")?;
+        let number = text.trim().strip_suffix('%').and_then(|number| number.trim_end().parse::<u32>().ok());
+        match number {
+            Some(percent @ 1..=PERCENT_MAX) => Ok(Percent(percent)),
+            _ => Err(format!("{} is not a percentage of one processor, as in \"90%\" or \"400%\"", quoted(text))),
+        }
+    }
+
     /// `1s..5min`, or one pause for all attempts; `0s` means none.
     fn back_off(self) -> Result<BackOff, String> {
         let allowed = Duration::ZERO..=BACK_OFF_MAX;
@@ -213,6 +227,15 @@ pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) 
             };
             put(&mut layer.dump_signal, DumpSignal(signal), from);
         }
+        "limits.memory" => {
+            let text = given.text("\"8G\"")?;
+            match parse_size(text)? {
+                0 => return Err(format!("{} is no limit; leave the key out for none", quoted(text))),
+                bytes => put(&mut layer.limit_memory, Some(Size(bytes)), from),
+            }
+        }
+        "limits.cpu" => put(&mut layer.limit_cpu, Some(given.percent()?), from),
+        "limits.for" => put(&mut layer.limit_for, given.span(&LIMIT_FOR)?, from),
         "restart.on-exhausted" => {
             let choices = [
                 ("quarantine", Some(OnExhausted::Quarantine)),

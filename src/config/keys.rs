@@ -26,7 +26,6 @@ pub const UNSUPPORTED: &[&str] = &[
     "cause.*.until",
     "cause.*.back-off",
     "cause.*.budget",
-    "limits",
     "parameters",
     "checkpoints",
 ];

@@ -5,8 +5,8 @@ use super::value::ExactSpan;
 use crate::engine::condition::Condition;
 use crate::engine::pace::StallAfter;
 use crate::engine::policy::{
-    AfterSuccess, BackOff, Budget, CauseAction, CommandLine, DumpSignal, Layer, OnExhausted, Policy, Setting, Settings,
-    Source, Text, Total, WhenRunning,
+    AfterSuccess, BackOff, Budget, CauseAction, CommandLine, DumpSignal, Layer, OnExhausted, Percent, Policy, Setting,
+    Settings, Size, Source, Text, Total, WhenRunning,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +50,9 @@ pub fn entries(layer: &Layer) -> Vec<Entry> {
         entry("progress.strikes", &layer.strikes),
         entry("progress.complete-when", &layer.complete_when),
         entry("progress.report", &layer.progress_report),
+        entry("limits.memory", &layer.limit_memory),
+        entry("limits.cpu", &layer.limit_cpu),
+        entry("limits.for", &layer.limit_for),
         entry("restart.back-off", &layer.back_off),
         entry("restart.budget", &layer.budget),
         entry("restart.reset-after", &layer.reset_after),
@@ -115,6 +118,9 @@ shown! {
     bool: truth => truth.to_string();
     u32: number => number.to_string();
     Duration: time => span(time);
+    // In full: what is printed is read again.
+    Size: size => quoted(&exact_size(size.0));
+    Percent: percent => quoted(&format!("{}%", percent.0));
     Arc<str>: text => quoted(text);
     Condition: rule => quoted(&rule.to_string());
     CommandLine: command => Some(command.clone()).text();
@@ -141,6 +147,16 @@ shown! {
 impl<T: Shown> Shown for Option<T> {
     fn shown(&self) -> Option<String> {
         self.as_ref().and_then(Shown::shown)
+    }
+}
+
+/// With the largest suffix that loses nothing.
+fn exact_size(bytes: u64) -> String {
+    let suffixes = [("E", 60), ("P", 50), ("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    let fits = |(_, shift): &(&str, u32)| bytes > 0 && bytes.trailing_zeros() >= *shift;
+    match suffixes.into_iter().find(fits) {
+        Some((suffix, shift)) => format!("{}{suffix}", bytes >> shift),
+        None => bytes.to_string(),
     }
 }
 

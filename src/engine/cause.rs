@@ -99,6 +99,7 @@ causes! {
     MultiprocessingError "multiprocessing-error" NeedsChange "8e3cdb5b1ea14d4e9b7b6ac1f8b4b020" "A helper process failed in a way that its parent could not handle" "Look at the helper's own error";
     ConfigInvalid "config-invalid" NeedsOperator "8e3cdb5b1ea14d4e9b7b6ac1f8b4b021" "The program refused its configuration" "Correct the option or file that the message names";
     NumericDivergence "numeric-divergence" NeedsChange "8e3cdb5b1ea14d4e9b7b6ac1f8b4b022" "The computation left the range of numbers" "Lower the learning rate, or restart from an earlier checkpoint";
+    OverLimit "over-limit" Transient "8e3cdb5b1ea14d4e9b7b6ac1f8b4b027" "It used more than its policy allows" "Raise the ceiling in [limits], or find out what the unit needs so much for";
     KilledUnattributed "killed-unattributed" Transient "8e3cdb5b1ea14d4e9b7b6ac1f8b4b023" "Somebody sent SIGKILL, and nothing says who" "Watch the memory of the host; twice in a row points at an OOM killer that left no trace";
     ExternalStop "external-stop" None "8e3cdb5b1ea14d4e9b7b6ac1f8b4b024" "Somebody stopped it on purpose" "Start it when you want it to run";
     NoCrash "no-crash" None "8e3cdb5b1ea14d4e9b7b6ac1f8b4b025" "Nothing failed" "Nothing needs to be done";

@@ -42,7 +42,7 @@ pub(super) enum Purpose {
     LookBack,
     /// How the worker uses its machine.
     Look,
-    /// The same, of a worker that says nothing about its progress.
+    /// The same, from time to time.
     WatchOver,
     /// Evidence, before a kill.
     Capture,

@@ -5,9 +5,9 @@ use super::*;
 use event::{Active, Exit, Load, RunEnd, UnitResult};
 use flight::Purpose;
 use lookback::Trace;
+use oversight::Oversight;
 use progress::parse_status;
 use source::Reading;
-use suspect::Suspicion;
 use view::IncidentState;
 use worker::{Ending, Run};
 
@@ -161,7 +161,7 @@ impl Engine {
                 worker.healthy_since = worker.healthy_since.map(|at| at + pause);
                 worker.kill_at = worker.kill_at.map(|at| at + pause);
                 worker.watch.skip(pause);
-                worker.suspicion.skip();
+                worker.oversight.skip();
             }
             _ => {}
         }
@@ -282,7 +282,7 @@ impl Engine {
         worker.condemned = false;
         worker.dumping = false;
         worker.watch.begin();
-        worker.suspicion = Suspicion::default();
+        worker.oversight = Oversight::default();
         worker.finished = None;
         worker.completed = false;
         if let Some(since) = worker.down_since.take() {

@@ -171,6 +171,11 @@ policy_keys! {
     complete_when: Option<Condition> = None, "progress.complete-when";
     /// How often the journal is told how far the worker is; never if nothing is set.
     progress_report: Option<Duration> = None, "progress.report";
+    /// More memory than this for `limits.for` is an incident.
+    limit_memory: Option<Size> = None, "limits.memory";
+    /// So is more processor time than this.
+    limit_cpu: Option<Percent> = None, "limits.cpu";
+    limit_for: Duration = Duration::from_secs(300), "limits.for";
     /// The first pause before a restart and the longest one; each attempt doubles the pause.
     back_off: BackOff = BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(300) }, "restart.back-off";
     /// How many attempts are allowed in a sliding window.
@@ -283,6 +288,42 @@ impl Text for OnExhausted {
             OnExhausted::Stop => "stop",
         }
         .into()
+    }
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    /// As policy files spell it, base 1024, with at most two digits behind the point.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u32); 6] = [("E", 60), ("P", 50), ("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+        let Some((unit, shift)) = UNITS.into_iter().find(|(_, shift)| self.0 >> shift > 0) else {
+            return write!(f, "{}", self.0);
+        };
+        let hundredths = (u128::from(self.0) * 100) >> shift;
+        match (hundredths / 100, hundredths % 100) {
+            (whole, 0) => write!(f, "{whole}{unit}"),
+            (whole, part) if part % 10 == 0 => write!(f, "{whole}.{}{unit}", part / 10),
+            (whole, part) => write!(f, "{whole}.{part:02}{unit}"),
+        }
+    }
+}
+
+/// Percent of one processor, as in `CPUQuota=`: 400 are four of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u32);
+
+impl Text for Option<Size> {
+    fn text(&self) -> String {
+        self.map(|size| size.to_string()).unwrap_or_default()
+    }
+}
+
+impl Text for Option<Percent> {
+    fn text(&self) -> String {
+        self.map(|Percent(percent)| format!("{percent}%")).unwrap_or_default()
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Activity {
     pub io: u64,
     /// Context switches of all of its threads.
     pub switches: u64,
+    /// Bytes of memory that it holds and that the kernel could not simply take back; `None` where that is not known.
+    pub memory: Option<u64>,
     /// Threads there are, and how many of them are in uninterruptible sleep.
     pub threads: u32,
     pub blocked: u32,

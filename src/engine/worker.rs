@@ -6,13 +6,13 @@ use super::cause::Cause;
 use super::event::{Active, Load, SharedDefinition, UnitFacts};
 use super::ids::{ActionId, IncidentId, InvocationId, WorkerName};
 use super::lookback::Trace;
+use super::oversight::Oversight;
 use super::policy::{Layer, Policy, Source};
 use super::progress::Progress;
 use super::restart::{Ledger, Plan};
 use super::saved::{SavedOrigin, SavedWorker};
 use super::sign::Warning;
 use super::stall::Watch;
-use super::suspect::Suspicion;
 use super::time::{Mono, Now, Span, Wall};
 use super::view::{Phase, WorkerView};
 use std::collections::{BTreeMap, VecDeque};
@@ -55,8 +55,8 @@ pub(super) struct Worker {
     pub dumping: bool,
     /// What is known about the progress of the current run.
     pub watch: Watch,
-    /// What was measured of a worker that says nothing about its progress.
-    pub suspicion: Suspicion,
+    /// How the current run uses the machine.
+    pub oversight: Oversight,
     /// Signs of trouble in the current run.
     pub warnings: BTreeMap<Cause, Warning>,
     /// The newest start or stop that is under way.
@@ -154,7 +154,7 @@ impl Worker {
             condemned: false,
             dumping: false,
             watch: Watch::default(),
-            suspicion: Suspicion::default(),
+            oversight: Oversight::default(),
             warnings: BTreeMap::new(),
             flight: None,
             look_back: None,
@@ -288,8 +288,9 @@ impl Worker {
             .map(|finished| (finished.mono + keep_finished, Timer::Forget));
         let watched = healthy.filter(|_| !self.condemned && !self.run.ended);
         let watch = watched.into_iter().flat_map(|_| self.watch.timers(&self.policy));
-        let over = watched.filter(|_| !self.watch.beats());
-        let over = over.and_then(|since| self.suspicion.due(&self.policy, since)).map(|at| (at, Timer::WatchOver));
+        let beats = self.watch.beats();
+        let over =
+            watched.and_then(|since| self.oversight.due(&self.policy, beats, since)).map(|at| (at, Timer::WatchOver));
         let watch = watch.chain(over);
         [plan, verify, reset, kill, decide, forget].into_iter().flatten().chain(watch)
     }
@@ -515,7 +516,7 @@ pub(super) enum Timer {
     Stalled,
     /// A rule of the policy says that it is.
     Struck,
-    /// A look at a worker that says nothing about its progress.
+    /// A look at how the worker uses its machine.
     WatchOver,
     Report,
 }

@@ -28,6 +28,7 @@ pub fn activity(cgroup: &str, pids: &[u32]) -> Activity {
         }
         // The group knows what ended processes did; only the processes know what went to a server.
         activity.io = activity.io.max(io(group).unwrap_or(0));
+        activity.memory = memory(group).or(activity.memory);
     }
     activity.pressure = pressure(group.as_deref());
     activity
@@ -63,6 +64,8 @@ fn add(activity: &mut Activity, process: &Process) {
     if let Ok(stat) = process.stat() {
         let ticks = procfs::ticks_per_second().max(1);
         activity.cpu += Duration::from_millis((stat.utime + stat.stime).saturating_mul(1_000) / ticks);
+        let resident = stat.rss.saturating_mul(procfs::page_size());
+        activity.memory = Some(activity.memory.unwrap_or(0).saturating_add(resident));
     }
     if let Ok(io) = process.io() {
         activity.io = activity.io.saturating_add(io.read_bytes).saturating_add(io.write_bytes);
@@ -83,6 +86,14 @@ fn cpu(group: &Path) -> Option<Duration> {
     let text = fs::read_to_string(group.join("cpu.stat")).ok()?;
     let usec = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
     usec.trim().parse().ok().map(Duration::from_micros)
+}
+
+/// What the group holds, less the pages of files that nobody has used for a while.
+fn memory(group: &Path) -> Option<u64> {
+    let current: u64 = fs::read_to_string(group.join("memory.current")).ok()?.trim().parse().ok()?;
+    let stat = fs::read_to_string(group.join("memory.stat")).ok()?;
+    let inactive = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse::<u64>().ok());
+    Some(current.saturating_sub(inactive.unwrap_or(0)))
 }
 
 fn io(group: &Path) -> Option<u64> {

@@ -30,6 +30,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use watcherd::config::value::parse_size;
 use watcherd::engine::Engine;
 use watcherd::engine::action::{Action, Interest, Step};
 use watcherd::engine::cause::Cause;
@@ -409,6 +410,7 @@ impl Runner {
                 cpu: option(words, "cpu").map_or(Ok(Duration::ZERO), span)?,
                 io: option(words, "io").map_or(Ok(0), |text| text.parse().map_err(|_| "bytes".to_owned()))?,
                 pressure: option(words, "pressure").map(span).transpose()?,
+                memory: option(words, "memory").map(parse_size).transpose()?,
                 ..Activity::default()
             })),
             _ => Err("ok, failed, timeout, past or activity".into()),

@@ -149,7 +149,7 @@ pub fn layer(words: &[String]) -> Result<Layer, String> {
 }
 
 fn is_spelt_out(key: &str) -> bool {
-    key.starts_with("progress.") || key.starts_with("restart.")
+    key.starts_with("progress.") || key.starts_with("limits.") || key.starts_with("restart.")
 }
 
 pub fn settings(words: &[String]) -> Result<Settings, String> {

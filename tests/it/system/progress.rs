@@ -166,3 +166,22 @@ fn lines_of_the_journal_and_commands_tell_of_progress_too() {
         (values.contains("0.25") && values.contains("77")).then_some(())
     });
 }
+
+#[test]
+fn a_worker_that_leaks_is_restarted_at_its_ceiling() {
+    let policy = "[worker]\nunits = [\"w.service\"]\n[limits]\nmemory = \"100M\"\nfor = \"5s\"\n\
+        [restart]\nback-off = \"0s\"\nverify = \"1s\"\n";
+    let leak =
+        "import os, time\nheld = b'x' * (200 << 20 if not os.path.exists('/run/fixed') else 1)\ntime.sleep(3600)\n";
+    for suite in SUITES {
+        let machine = machine_with(suite, policy, leak);
+        machine.until_property("w.service", "Phase", "working");
+        machine.ok(&["touch", "/run/fixed"]);
+        machine.until("the next run", || (number(&machine, "NRuns") == 2).then_some(()));
+        machine.until("the cure", || said(&machine).contains("has recovered").then_some(()));
+        let told = said(&machine);
+        assert!(told.contains("w.service uses more than it may (over-limit): restart #1"), "{told}");
+        let why = machine.ok(&["watcherctl", "why", "1"]);
+        assert!(why.contains("of memory in use, 100M are allowed, for 5s") && why.contains("limits.memory"), "{why}");
+    }
+}
