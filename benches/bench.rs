@@ -2,17 +2,20 @@
 //! Measures watcherd on a real systemd (Debian 12) in a container, everything that is compared in one run.
 //!
 //! `make bench`; `ROUNDS=` changes the number of crashes, `WORKERS=100,1000` the sizes of the idle fleets, `PEERS=1`
-//! adds monit, supervisord and runit from Debian, `ONLY=recovery,verdict,logs,idle` leaves parts out. Figures from a machine that does other things at the same time are
-//! orders of magnitude; the ratios within one run are what counts.
+//! adds monit, supervisord and runit from Debian, `ONLY=recovery,verdict,logs,idle,progress,capsule` leaves parts out.
+//! Figures from a machine that does other things at the same time are orders of magnitude; the ratios within one run are
+//! what counts.
 
 #[path = "../tests/it/machine.rs"]
 #[expect(dead_code, unused_imports, reason = "the tests use more of it")]
 mod machine;
 
+mod capsule;
 mod clients;
 mod idle;
 mod logs;
 mod peers;
+mod progress;
 mod recovery;
 mod subject;
 mod verdict;
@@ -39,6 +42,12 @@ fn main() {
     }
     if env::var("PEERS").is_ok_and(|value| value == "1") {
         peers::measure(rounds.min(50));
+    }
+    if wanted("progress") {
+        progress::measure(number("PROGRESS", 1000));
+    }
+    if wanted("capsule") {
+        capsule::measure(rounds.min(10));
     }
     if wanted("idle") {
         let fleets = env::var("WORKERS").unwrap_or_else(|_| "100,1000".into());

@@ -55,7 +55,7 @@ fn calls_to_systemd(pid: &str) -> String {
 }
 
 /// Waits until the daemon has come to rest.
-fn settle(machine: &Machine) {
+pub fn settle(machine: &Machine) {
     let pid = machine.unit("watcherd", "MainPID");
     let process = machine.root().join("proc").join(pid);
     let mut last = sample(&process).cpu;

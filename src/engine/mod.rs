@@ -37,6 +37,7 @@ mod rng;
 pub mod saved;
 pub mod sign;
 pub mod source;
+mod specifier;
 mod stall;
 pub mod time;
 mod verdict;

@@ -202,7 +202,16 @@ impl Watch {
 impl Policy {
     /// Whether it says where progress can be seen.
     pub fn shows_progress(&self) -> bool {
-        self.progress_notify.value || !self.probes().is_empty()
+        let texts = [
+            &self.progress_file,
+            &self.progress_count,
+            &self.progress_mtime,
+            &self.progress_http,
+            &self.progress_journal,
+        ];
+        self.progress_notify.value
+            || self.progress_command.value.is_some()
+            || texts.iter().any(|text| text.value.is_some())
     }
 
     fn heartbeat(&self) -> Option<Duration> {
@@ -221,7 +230,8 @@ impl Policy {
         texts.into_iter().filter_map(|(text, probe)| text.clone().map(probe)).chain(command).collect()
     }
 
-    fn sources(&self) -> Sources {
+    /// What is to be read of the unit.
+    fn sources(&self, unit: &str) -> Sources {
         let total = match &self.progress_total.value {
             Some(Total::Field(field)) => Some(field.clone()),
             _ => None,
@@ -236,7 +246,8 @@ impl Policy {
             ("cursor", &self.progress_cursor.value),
         ];
         let fields = fields.into_iter().filter_map(|(name, field)| Some((name.into(), field.clone()?))).collect();
-        Sources { probes: self.probes(), fields, every: self.progress_every.value }
+        let probes = self.probes().into_iter().map(|probe| specifier::resolve(probe, unit)).collect();
+        Sources { probes, fields, every: self.progress_every.value }
     }
 
     /// Where the work ends, if the policy knows.
@@ -255,7 +266,7 @@ impl Engine {
         let wanted = worker.is_up() && !worker.run.ended && worker.run.invocation.is_some();
         let sources = match (wanted, &worker.watch.followed) {
             (true, Some(_)) if !worker.watch.stale => return,
-            (true, _) => Arc::new(worker.policy.sources()),
+            (true, _) => Arc::new(worker.policy.sources(name.unit())),
             (false, None) => return,
             (false, Some(_)) => Arc::new(Sources::default()),
         };
