@@ -37,7 +37,10 @@
 //! engine/judge weighs what they say. daemon/examine has a failed run examined: [`journal`]'s evidence, [`host`]'s counters
 //! and full file systems; daemon/live reads along with runs that go on. `watcherctl diagnose` does without any daemon.
 //! How far a worker is, [`progress`] reads from files, servers and lines; daemon/progress brings it, and has commands run.
-//! engine/verdict decides what waits for the verdict, engine/sign what signs of trouble in a running worker lead to.
+//! engine/verdict decides what waits for the verdict, engine/sign what signs of trouble in a running worker lead to,
+//! engine/stall whether a worker still gets anywhere (engine/pace learns how long that may take), engine/oversight whether
+//! one that says nothing is to be suspected and whether it stays below its ceilings. Before a stalled worker is stopped,
+//! daemon/evidence saves what [`act`] can find out about it.
 //!
 //! Who may import whom (a test checks it): the engine nothing; [`rules`] only the engine's words; [`config`] only the
 //! engine's policy and the form of rules; the adapters
