@@ -56,6 +56,9 @@ pub struct Publisher {
     desk: SharedDesk,
     locks: mpsc::Receiver<Lock>,
     finished: VecDeque<JobId>,
+    /// Trusts no object to know what differs.
+    #[cfg(test)]
+    pub(super) compares_all: bool,
 }
 
 /// An object that shows a view.
@@ -69,6 +72,11 @@ pub(super) trait Published: Interface + Sized {
 
     fn new(desk: SharedDesk, shown: Shown<Self::View>) -> Self;
     fn path(view: &Self::View) -> OwnedObjectPath;
+
+    /// The properties whose signal must be sent, where that can be told without reading all of them.
+    fn differing(_before: &Self::View, _after: &Self::View) -> Option<Vec<&'static str>> {
+        None
+    }
 }
 
 /// What has become of one object.
@@ -93,7 +101,14 @@ impl Publisher {
         let (sender, locks) = mpsc::channel(CALLS_MAX);
         let board = Board::new(about.log_level);
         let desk = Arc::new(Desk { about, guard: Guard::new(mode), board, calls, locks: sender });
-        Publisher { connection: connection.clone(), desk, locks, finished: VecDeque::new() }
+        Publisher {
+            connection: connection.clone(),
+            desk,
+            locks,
+            finished: VecDeque::new(),
+            #[cfg(test)]
+            compares_all: false,
+        }
     }
 
     /// Registers the manager, the object manager and the log control.
@@ -220,26 +235,39 @@ impl Publisher {
             return Ok(());
         };
         let path = I::path(before);
+        let after = I::new(Arc::clone(&self.desk), delta.shown.clone());
+        let names = I::differing(before, &delta.shown.view());
+        #[cfg(test)]
+        let names = names.filter(|_| !self.compares_all);
+        if let Some(names) = names {
+            return self.emit(&after, path, &names).await;
+        }
         let before = I::new(Arc::clone(&self.desk), Shown::of(Arc::clone(before)));
         let before = describe::properties(&before, &self.connection).await?;
-        let after = I::new(Arc::clone(&self.desk), delta.shown.clone());
-        let after = describe::properties(&after, &self.connection).await?;
+        let properties = describe::properties(&after, &self.connection).await?;
+        let differs = |(name, value): &(&String, &zbus::OwnedVariant)| before.get(*name) != Some(*value);
+        let names: Vec<&str> = properties.iter().filter(differs).map(|(name, _)| name.as_str()).collect();
+        self.emit(&after, path, &names).await
+    }
+
+    /// Tells the values of these properties of the object.
+    async fn emit<I: Published>(&self, object: &I, path: OwnedObjectPath, names: &[&str]) -> zbus::Result<()> {
+        let emitter = SignalEmitter::new(&self.connection, path)?;
         let mut changed: HashMap<&str, Variant<'_>> = HashMap::new();
         let mut invalidated = Vec::new();
-        for (name, value) in &after {
-            if before.get(name) == Some(value) || I::QUIET.contains(&name.as_str()) {
+        for name in names.iter().copied().filter(|name| !I::QUIET.contains(name)) {
+            if I::INVALIDATED.contains(&name) {
+                invalidated.push(name);
                 continue;
             }
-            if I::INVALIDATED.contains(&name.as_str()) {
-                invalidated.push(name.as_str());
-            } else {
-                changed.insert(name, Variant::try_from(value)?);
+            let server = self.connection.object_server();
+            if let Some(Ok(value)) = object.get(name, server, &self.connection, None, &emitter).await {
+                changed.insert(name, value.into());
             }
         }
         if changed.is_empty() && invalidated.is_empty() {
             return Ok(());
         }
-        let emitter = SignalEmitter::new(&self.connection, path)?;
         Properties::properties_changed(&emitter, I::name(), changed, invalidated.into()).await
     }
 

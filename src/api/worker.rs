@@ -40,6 +40,40 @@ impl Published for Worker {
     fn path(view: &WorkerView) -> OwnedObjectPath {
         path::worker(&view.name)
     }
+
+    fn differing(before: &WorkerView, after: &WorkerView) -> Option<Vec<&'static str>> {
+        let (a, b) = (before, after);
+        let progress = |view: &WorkerView| view.progress.clone().unwrap_or_default();
+        let (was, is) = (progress(a), progress(b));
+        let sources = |view: &WorkerView| -> Vec<(&'static str, bool, String)> {
+            view.sources.iter().map(|source| (source.key, source.readable, source.text.clone())).collect()
+        };
+        let all = [
+            ("Origin", a.origin != b.origin),
+            ("Phase", a.phase != b.phase),
+            ("PhaseReason", a.reason != b.reason),
+            ("PhaseTimestamp", a.since != b.since),
+            ("Cause", a.cause != b.cause),
+            ("Incident", a.incident != b.incident),
+            ("MainPID", a.main_pid != b.main_pid),
+            ("InvocationID", a.invocation != b.invocation),
+            ("ProgressValue", was.value != is.value),
+            ("ProgressTotal", was.total != is.total),
+            ("ProgressTimestamp", was.at != is.at),
+            ("ProgressTimestampMonotonic", was.at_mono != is.at_mono),
+            ("Sources", sources(a) != sources(b)),
+            ("Attempts", a.attempts != b.attempts),
+            ("BudgetLeft", a.budget_left != b.budget_left),
+            ("NextAction", a.next_action != b.next_action),
+            ("NextActionTimestamp", a.next_action_at != b.next_action_at),
+            ("NextActionTimestampMonotonic", a.next_action_at_mono != b.next_action_at_mono),
+            ("Held", a.held != b.held),
+            ("IntendedUp", a.intended_up != b.intended_up),
+            ("NRuns", a.runs != b.runs),
+            ("Policy", !Arc::ptr_eq(&a.policy, &b.policy) && a.policy != b.policy),
+        ];
+        Some(all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect())
+    }
 }
 
 impl Worker {
@@ -280,6 +314,6 @@ impl Worker {
     /// The settings in force: key, value and the line that set it.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     fn policy(&self) -> Vec<(String, String, String)> {
-        self.view().policy.clone()
+        self.view().policy.to_vec()
     }
 }

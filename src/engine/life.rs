@@ -75,7 +75,7 @@ impl Engine {
             match self.policies.resolve(&name, worker.own.as_ref()) {
                 Some(policy) if policy == worker.policy => {}
                 Some(policy) => {
-                    worker.policy = policy;
+                    worker.set_policy(policy);
                     worker.watch.forget_sources();
                     self.touched.insert(name);
                 }

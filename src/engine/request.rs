@@ -80,7 +80,7 @@ impl Engine {
                 return Err(Refusal::Exists(format!("{name}: was made by `watcherctl run` and is a worker already")));
             }
             worker.own = Some(own);
-            worker.policy = policy;
+            worker.set_policy(policy);
             self.touched.insert(name.clone());
         } else {
             let mut worker = Worker::new(name.clone(), policy, self.now);
@@ -111,7 +111,7 @@ impl Engine {
         match (matched, self.workers.get_mut(name)) {
             (Some(policy), Some(worker)) if worker.own.is_some() && worker.definition.is_none() => {
                 worker.own = None;
-                worker.policy = policy;
+                worker.set_policy(policy);
                 self.touched.insert(name.clone());
                 self.watch();
             }

@@ -6,6 +6,7 @@ use super::ids::{HoldId, IncidentId, InvocationId, JobId, WorkerName};
 use super::time::{Mono, Wall};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -76,8 +77,11 @@ pub struct WorkerView {
     /// Signs of trouble in the current run, by cause.
     pub warnings: Vec<WarningView>,
     /// The policy in short: key and value and the line that set it.
-    pub policy: Vec<(String, String, String)>,
+    pub policy: PolicyRows,
 }
+
+/// Key, value, and the line that set it.
+pub type PolicyRows = Arc<[(String, String, String)]>;
 
 /// One source of a worker's progress.
 #[derive(Clone, Debug, PartialEq, Eq)]

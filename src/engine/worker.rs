@@ -14,7 +14,7 @@ use super::saved::{SavedOrigin, SavedWorker};
 use super::sign::Warning;
 use super::stall::Watch;
 use super::time::{Mono, Now, Span, Wall};
-use super::view::{Phase, WorkerView};
+use super::view::{Phase, PolicyRows, WorkerView};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const STARTS_KEPT: usize = 64;
 pub(super) struct Worker {
     pub name: WorkerName,
     pub policy: Policy,
+    /// The same for people; every view shares it.
+    policy_rows: PolicyRows,
     /// The settings that `adopt` or `run` gave it.
     pub own: Option<Layer>,
     /// The command line that `run` gave it.
@@ -133,6 +135,7 @@ impl Worker {
     pub fn new(name: WorkerName, policy: Policy, now: Now) -> Worker {
         Worker {
             name,
+            policy_rows: policy.rows().into(),
             policy,
             own: None,
             definition: None,
@@ -240,6 +243,11 @@ impl Worker {
 
     pub fn is_frozen(&self) -> bool {
         self.paused.is_some() || self.facts.as_ref().is_some_and(|facts| facts.frozen)
+    }
+
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy_rows = policy.rows().into();
+        self.policy = policy;
     }
 
     pub fn note_start(&mut self, now: Now) {
@@ -426,7 +434,7 @@ impl Worker {
             sources: self.watch.views(),
             values: self.watch.values.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
             warnings: self.warnings.iter().map(|(cause, warning)| warning.view(*cause)).collect(),
-            policy: self.policy.rows(),
+            policy: self.policy_rows.clone(),
         }
     }
 

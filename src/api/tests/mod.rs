@@ -112,7 +112,7 @@ fn worker(text: &str) -> WorkerView {
         sources: Vec::new(),
         values: [("active".to_owned(), 2.0)].into(),
         warnings: Vec::new(),
-        policy: vec![("restart.budget".into(), "5/1h".into(), "default".into())],
+        policy: [("restart.budget".into(), "5/1h".into(), "default".into())].into(),
     }
 }
 

@@ -5,6 +5,7 @@ use super::super::publish::Extras;
 use super::super::{Reply, path};
 use super::*;
 use crate::engine::event::{Answer, Refusal};
+use crate::engine::view::{SourceView, WarningView};
 use futures_util::StreamExt;
 use std::collections::{BTreeSet, HashMap};
 use zbus::message::{Message, Type};
@@ -112,7 +113,7 @@ async fn only_what_changed_is_sent_and_only_once() {
     view.phase = Phase::Failed;
     view.main_pid = 0;
     view.downtime = Duration::from_secs(1);
-    view.policy.clear();
+    view.policy = [].into();
     scene.publish(vec![shows_worker(view.clone())]).await;
     assert_eq!(ear.lines(&scene).await, ["/worker/train_401_2eservice {\"MainPID\", \"Phase\"} [\"Policy\"]"]);
 
@@ -125,6 +126,62 @@ async fn only_what_changed_is_sent_and_only_once() {
     let publication = Publication { extras: Some(extras), ..Publication::default() };
     scene.publisher.publish(publication).await.expect("the client reads");
     assert_eq!(ear.lines(&scene).await, [" {\"ConfigurationTimestamp\", \"Degraded\"} []"]);
+}
+
+/// Which properties differ is told by hand for workers, since they change all the time; nothing may be forgotten there.
+#[tokio::test]
+async fn every_property_of_a_worker_that_differs_is_told() {
+    type Change = fn(&mut WorkerView);
+    let changes: [Change; 27] = [
+        |view| view.phase = Phase::Failed,
+        |view| view.reason = "so".into(),
+        |view| view.since = Wall(7),
+        |view| view.origin = "run",
+        |view| view.cause = Some(Cause::Segfault),
+        |view| view.incident = Some(IncidentId(7)),
+        |view| view.main_pid = 7,
+        |view| view.invocation = None,
+        |view| view.progress = None,
+        |view| view.progress = Some(ProgressView { value: 121, ..view.progress.clone().unwrap_or_default() }),
+        |view| view.progress = Some(ProgressView { rate: 9.0, ..view.progress.clone().unwrap_or_default() }),
+        |view| view.attempts = 7,
+        |view| view.budget_left = 7,
+        |view| view.next_action = "restart",
+        |view| view.next_action_at = Wall(7),
+        |view| view.next_action_at_mono = Mono(7),
+        |view| view.held = true,
+        |view| view.runs = 7,
+        |view| view.downtime = Duration::from_secs(7),
+        |view| view.intended_up = false,
+        |view| view.stall_at = Wall(7),
+        |view| view.stall_at_mono = Mono(7),
+        |view| {
+            let source = SourceView { key: "file", readable: false, text: "gone".into(), at: Wall(7) };
+            view.sources.push(source);
+        },
+        |view| view.values.clear(),
+        |view| {
+            let warning =
+                WarningView { cause: Cause::GpuOom, count: 7, first: Wall(7), last: Wall(7), text: "so".into() };
+            view.warnings.push(warning);
+        },
+        |view| view.policy = [].into(),
+        |_| {},
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let mut told = Vec::new();
+        for all in [false, true] {
+            let mut scene = Scene::open().await;
+            scene.publish(vec![shows_worker(worker("w"))]).await;
+            scene.publisher.compares_all = all;
+            let mut ear = Ear::at(&scene).await;
+            let mut view = worker("w");
+            change(&mut view);
+            scene.publish(vec![shows_worker(view)]).await;
+            told.push(ear.lines(&scene).await);
+        }
+        assert_eq!(told[0], told[1], "change {at}");
+    }
 }
 
 #[tokio::test]

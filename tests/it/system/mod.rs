@@ -6,6 +6,7 @@ mod client;
 mod configuration;
 mod crash;
 mod daemon;
+mod hangs;
 mod journal;
 mod life;
 mod progress;
