@@ -9,22 +9,55 @@ PROFILE ?= release
 bindir = $(PREFIX)/bin
 datadir = $(PREFIX)/share
 libdir = $(PREFIX)/lib
+docdir = $(datadir)/doc/watcherd
+examples = $(docdir)/examples
+licensedir = $(datadir)/licenses/watcherd
 unitdir = $(libdir)/systemd/system
 userunitdir = $(libdir)/systemd/user
 # These are read in one place only, whatever the prefix.
 catalogdir = /usr/lib/systemd/catalog
 busdir = /usr/share/dbus-1
 polkitdir = /usr/share/polkit-1/actions
-examples = $(datadir)/doc/watcherd/examples
+confdir = /etc/watcherd
 
 cargo = nice cargo
 built = target/$(PROFILE)
 cargo_profile = $(if $(filter release,$(PROFILE)),--release,)
-install_file = install -D -m 644
-# Units name the programs with their full path.
-install_unit = sed 's|/usr/bin/|$(bindir)/|g'
+generated = target/generated
+# Every file is named, unless make is to be silent.
+told = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),,-v)
 
-.PHONY: help build run test bench fuzz install uninstall clean
+# What is installed where, FILE:DIRECTORY or FILE:DIRECTORY/NAME; uninstall and every package go by this list. What lies in
+# one of these directories of the source is in it by itself.
+to = $(foreach file,$(1),$(file):$(2)/$(notdir $(file)))
+programs = $(call to,$(built)/watcherd $(built)/watcherctl,$(bindir))
+files = \
+	$(call to,$(wildcard systemd/*.service systemd/*.slice),$(unitdir)) \
+	$(call to,$(wildcard systemd/user/*.service) systemd/watcherd.slice,$(userunitdir)) \
+	$(call to,$(wildcard systemd/sysusers.d/*),$(libdir)/sysusers.d) \
+	$(call to,$(wildcard systemd/tmpfiles.d/*),$(libdir)/tmpfiles.d) \
+	$(call to,$(wildcard systemd/system-preset/*),$(libdir)/systemd/system-preset) \
+	$(call to,$(wildcard systemd/user-preset/*),$(libdir)/systemd/user-preset) \
+	$(call to,$(wildcard systemd/catalog/*),$(catalogdir)) \
+	$(call to,$(wildcard dbus/*.conf),$(busdir)/system.d) \
+	$(call to,$(wildcard dbus/*.service),$(busdir)/system-services) \
+	$(call to,$(wildcard dbus/user/*.service),$(busdir)/services) \
+	$(call to,$(wildcard dbus/*.xml),$(busdir)/interfaces) \
+	$(call to,$(wildcard dbus/*.policy),$(polkitdir)) \
+	$(foreach n,1 5 8,$(call to,$(wildcard packaging/man/*.$(n)),$(datadir)/man/man$(n))) \
+	$(generated)/watcherctl.1:$(datadir)/man/man1/watcherctl.1 \
+	$(generated)/watcherctl.bash:$(datadir)/bash-completion/completions/watcherctl \
+	$(generated)/watcherctl.zsh:$(datadir)/zsh/site-functions/_watcherctl \
+	$(generated)/watcherctl.fish:$(datadir)/fish/vendor_completions.d/watcherctl.fish \
+	$(call to,packaging/watcherd.toml,$(examples)) \
+	$(call to,$(wildcard packaging/workers.d/*),$(examples)/workers.d) \
+	$(call to,$(wildcard packaging/rules.d/*),$(examples)/rules.d) \
+	$(call to,$(wildcard packaging/polkit/*),$(examples)/polkit) \
+	$(call to,README.md CHANGELOG.md,$(docdir)) \
+	$(call to,LICENSE-MIT LICENSE-APACHE,$(licensedir))
+directories = $(confdir)/workers.d $(confdir)/rules.d
+
+.PHONY: help build run test bench fuzz install uninstall deb rpm arch clean
 
 help:
 	@echo 'make build      builds watcherd and watcherctl into target/release'
@@ -34,6 +67,9 @@ help:
 	@echo '                PEERS=1 runs monit, supervisord and runit beside it'
 	@echo 'make fuzz       feeds random bytes to whatever reads foreign text, SECONDS=60 for each target'
 	@echo 'make install    DESTDIR= PREFIX=/usr; afterwards: systemctl enable --now watcherd'
+	@echo 'make deb        builds the Debian package into dist/, from vendored crates and without network (Debian 12 and 13)'
+	@echo 'make rpm        builds the RPM package into dist/ (Fedora, RHEL 9)'
+	@echo 'make arch       builds the package of Arch Linux into dist/'
 	@echo 'make uninstall  removes what make install made; configuration and state stay'
 	@echo 'make clean      removes what was built'
 
@@ -45,10 +81,11 @@ run:
 	@packaging/demo
 
 test:
-	@packaging/prerequisites build machine vm test
+	@packaging/prerequisites build machine vm deb rpm arch test
 	@tests/system/make-root bookworm >/dev/null
 	@tests/system/make-root trixie >/dev/null
 	@tests/system/make-vm bookworm >/dev/null
+	@tests/system/make-vm trixie >/dev/null
 	$(cargo) test --locked
 
 bench:
@@ -61,7 +98,8 @@ FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECON
 fuzz:
 	@packaging/prerequisites build
 	@cargo fuzz --version >/dev/null 2>&1 || $(cargo) install --locked cargo-fuzz
-	@for target in $$(cd fuzz && cargo fuzz list); do \
+	@export TMPDIR=$$(mktemp -d); trap 'rm -rf "$$TMPDIR"' EXIT; \
+		for target in $$(cd fuzz && cargo fuzz list); do \
 		echo "$$target, $(FUZZ_SECONDS) s"; \
 		(cd fuzz && mkdir -p corpus/$$target && RUSTC_BOOTSTRAP=1 $(cargo) fuzz run --sanitizer none $$target \
 			corpus/$$target ../packaging/rules.d -- \
@@ -69,56 +107,39 @@ fuzz:
 			|| exit 1; done
 
 install: $(if $(wildcard $(built)/watcherctl),,build)
-	install -D -m 755 $(built)/watcherd $(DESTDIR)$(bindir)/watcherd
-	install -D -m 755 $(built)/watcherctl $(DESTDIR)$(bindir)/watcherctl
-	install -d $(DESTDIR)$(unitdir) $(DESTDIR)$(userunitdir)
-	$(install_unit) systemd/watcherd.service >$(DESTDIR)$(unitdir)/watcherd.service
-	$(install_unit) systemd/user/watcherd.service >$(DESTDIR)$(userunitdir)/watcherd.service
-	$(install_file) systemd/watcherd.slice $(DESTDIR)$(unitdir)/watcherd.slice
-	$(install_file) systemd/watcherd.slice $(DESTDIR)$(userunitdir)/watcherd.slice
-	$(install_file) systemd/catalog/watcherd.catalog $(DESTDIR)$(catalogdir)/watcherd.catalog
-	$(install_file) dbus/org.watcherd1.conf $(DESTDIR)$(busdir)/system.d/org.watcherd1.conf
-	$(install_file) dbus/org.watcherd1.service $(DESTDIR)$(busdir)/system-services/org.watcherd1.service
-	$(install_file) dbus/user/org.watcherd1.service $(DESTDIR)$(busdir)/services/org.watcherd1.service
-	$(install_file) dbus/org.watcherd1.policy $(DESTDIR)$(polkitdir)/org.watcherd1.policy
-	for xml in Manager Worker Incident Job; do \
-		$(install_file) dbus/org.watcherd1.$$xml.xml \
-			$(DESTDIR)$(busdir)/interfaces/org.watcherd1.$$xml.xml || exit 1; done
-	$(install_file) packaging/watcherd.toml $(DESTDIR)$(examples)/watcherd.toml
-	$(install_file) packaging/workers.d/example.toml.sample $(DESTDIR)$(examples)/workers.d/example.toml.sample
-	for rules in packaging/rules.d/*.toml; do \
-		$(install_file) $$rules $(DESTDIR)$(examples)/rules.d/$${rules##*/} || exit 1; done
-	install -d $(DESTDIR)/etc/watcherd/workers.d $(DESTDIR)/etc/watcherd/rules.d
-	mkdir -p target/man
-	$(built)/watcherctl man target/man
-	for page in target/man/*.1 packaging/man/*.[0-9]; do \
-		$(install_file) $$page $(DESTDIR)$(datadir)/man/man$${page##*.}/$${page##*/} || exit 1; done
-	install -d $(DESTDIR)$(datadir)/bash-completion/completions $(DESTDIR)$(datadir)/zsh/site-functions \
-		$(DESTDIR)$(datadir)/fish/vendor_completions.d
-	$(built)/watcherctl completions bash >$(DESTDIR)$(datadir)/bash-completion/completions/watcherctl
-	$(built)/watcherctl completions zsh >$(DESTDIR)$(datadir)/zsh/site-functions/_watcherctl
-	$(built)/watcherctl completions fish >$(DESTDIR)$(datadir)/fish/vendor_completions.d/watcherctl.fish
+	@mkdir -p $(generated)
+	@# Another make may be at it, too.
+	@set -e; new=$$(mktemp -d $(generated)/new.XXXXXX); $(built)/watcherctl man $$new; \
+		for shell in bash zsh fish; do $(built)/watcherctl completions $$shell >$$new/watcherctl.$$shell; done; \
+		mv -f $$new/* $(generated)/; rmdir $$new
+	install -d $(addprefix $(DESTDIR),$(directories))
+	@set -e; for item in $(programs); do \
+		install $(told) -D -m 755 "$${item%%:*}" "$(DESTDIR)$${item#*:}"; done
+	@# Units name the programs with their full path.
+	@set -e; for item in $(files); do \
+		install $(told) -D -m 644 "$${item%%:*}" "$(DESTDIR)$${item#*:}"; \
+		case $$item in *.service) sed -i 's|/usr/bin/watcher|$(bindir)/watcher|g' "$(DESTDIR)$${item#*:}" ;; esac; done
 	@# On the running system the new files have to be noticed; a package does this in its scripts.
 	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then \
+		systemd-sysusers watcherd.conf; systemd-tmpfiles --create watcherd.conf; \
 		systemctl daemon-reload; journalctl --update-catalog; \
 		busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig; fi
 
+deb:
+	@packaging/prerequisites build deb
+	packaging/debian/build
+
+rpm: build
+	@packaging/prerequisites rpm
+	packaging/rpm/build $(built)
+
+arch: build
+	@packaging/prerequisites arch
+	packaging/arch/build $(built)
+
 uninstall:
-	rm -f $(DESTDIR)$(bindir)/watcherd $(DESTDIR)$(bindir)/watcherctl \
-		$(DESTDIR)$(unitdir)/watcherd.service $(DESTDIR)$(unitdir)/watcherd.slice \
-		$(DESTDIR)$(userunitdir)/watcherd.service $(DESTDIR)$(userunitdir)/watcherd.slice \
-		$(DESTDIR)$(catalogdir)/watcherd.catalog \
-		$(DESTDIR)$(busdir)/system.d/org.watcherd1.conf \
-		$(DESTDIR)$(busdir)/system-services/org.watcherd1.service \
-		$(DESTDIR)$(busdir)/services/org.watcherd1.service \
-		$(DESTDIR)$(busdir)/interfaces/org.watcherd1.*.xml \
-		$(DESTDIR)$(polkitdir)/org.watcherd1.policy \
-		$(DESTDIR)$(datadir)/man/man*/watcherctl.* $(DESTDIR)$(datadir)/man/man*/watcherd* \
-		$(DESTDIR)$(datadir)/man/man*/org.watcherd1.* \
-		$(DESTDIR)$(datadir)/bash-completion/completions/watcherctl \
-		$(DESTDIR)$(datadir)/zsh/site-functions/_watcherctl \
-		$(DESTDIR)$(datadir)/fish/vendor_completions.d/watcherctl.fish
-	rm -rf $(DESTDIR)$(datadir)/doc/watcherd
+	@for item in $(programs) $(files); do rm -f "$(DESTDIR)$${item#*:}"; done
+	rm -rf $(DESTDIR)$(docdir) $(DESTDIR)$(licensedir)
 
 clean:
 	cargo clean

@@ -2,7 +2,7 @@
 //! Measures watcherd on a real systemd (Debian 12) in a container, everything that is compared in one run.
 //!
 //! `make bench`; `ROUNDS=` changes the number of crashes, `WORKERS=100,1000` the sizes of the idle fleets, `PEERS=1`
-//! adds monit, supervisord and runit from Debian, `ONLY=recovery,verdict,logs,idle,progress,capsule` leaves parts out.
+//! adds monit, supervisord and runit from Debian, `ONLY=recovery,verdict,logs,idle,progress,capsule,ledger` leaves parts out.
 //! Figures from a machine that does other things at the same time are orders of magnitude; the ratios within one run are
 //! what counts.
 
@@ -13,6 +13,7 @@ mod machine;
 mod capsule;
 mod clients;
 mod idle;
+mod ledger;
 mod logs;
 mod peers;
 mod progress;
@@ -48,6 +49,9 @@ fn main() {
     }
     if wanted("capsule") {
         capsule::measure(rounds.min(10));
+    }
+    if wanted("ledger") {
+        ledger::measure(rounds.min(20));
     }
     if wanted("idle") {
         let fleets = env::var("WORKERS").unwrap_or_else(|_| "100,1000".into());

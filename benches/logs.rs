@@ -16,7 +16,8 @@ const LINES: usize = 1_000_000;
 const ENTRIES: usize = 200_000;
 
 pub fn measure(rounds: usize) {
-    println!("\na log of {LINES} lines, {rounds} rounds in turns (ms)");
+    let few = rounds.min(5);
+    println!("\na log of {LINES} lines, {few} rounds in turns (ms)");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (log, patterns) = (dir.path().join("log"), dir.path().join("patterns"));
     write_log(&log, LINES);
@@ -31,7 +32,7 @@ pub fn measure(rounds: usize) {
     // In the C locale it takes a fifth of the time that it takes with UTF-8.
     let words = ["env", "LC_ALL=C", "grep", "-cE", "-f"].map(String::from);
     let grep = [&words[..], &[text(&patterns), text(&log)]].concat();
-    in_turns(rounds.min(5), &[("watcherctl diagnose", diagnose), ("grep -E, LC_ALL=C", grep)]);
+    in_turns(few, &[("watcherctl diagnose", diagnose), ("grep -E, LC_ALL=C", grep)]);
     journal(rounds);
 }
 
@@ -60,15 +61,15 @@ fn in_turns(rounds: usize, commands: &[(&str, Vec<String>)]) {
 
 fn journal(rounds: usize) {
     println!("\na run with {ENTRIES} entries in the journal, {rounds} rounds in turns (ms)");
-    let unit = "[Service]\nLogRateLimitIntervalSec=0\nExecStart=/bin/sh -c 'cat /opt/log; exit 1'\n";
+    let unit = "[Service]\nLogRateLimitIntervalSec=1s\nLogRateLimitBurst=10000000\nExecStart=/bin/sh -c 'cat /opt/log; exit 1'\n";
     let machine = Machine::boot_with(Suite::Bookworm, &[("/etc/systemd/system/long.service", unit)]);
     fs::create_dir_all(machine.root().join("opt")).expect("a directory");
     write_log(&machine.root().join("opt/log"), ENTRIES);
     machine.ok(&["systemctl", "start", "long.service"]);
     let written = wait(Duration::from_secs(120), || {
         machine.ok(&["journalctl", "--sync"]);
-        let last = machine.ok(&["journalctl", "--output=cat", "--lines=3", "--unit=long.service"]);
-        last.contains("Failed with result").then_some(())
+        let all = machine.ok(&["journalctl", "--output=cat", "--unit=long.service"]);
+        (all.contains("Failed with result") && all.lines().count() > ENTRIES).then_some(())
     });
     assert!(written.is_some(), "the log is not in the journal");
     let inside = |argv: &[&str]| -> Vec<String> {
@@ -149,6 +150,7 @@ fn posix(pattern: &str) -> String {
         .replace("(?i)", "")
         .replace("(?m)", "")
         .replace("(?:", "(")
+        .replace("(?i:", "(")
         .replace("(?P<", "(?<")
         .replace(r"\d", "[0-9]")
         .replace(r"\x1b", "\u{1b}");

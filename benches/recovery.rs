@@ -6,7 +6,7 @@ use crate::subject::Subject;
 use crate::{quantile, sorted};
 
 const POLICY: &str = "[worker]\nunits = [\"adopted.service\"]\n\
-    [restart]\nback-off = \"0s\"\nbudget = \"10000/1h\"\nverify = \"0s\"\nreset-after = \"1s\"\n";
+    [restart]\nback-off = \"0s\"\nbudget = \"10000/1h\"\nsame-cause = 1000\nverify = \"0s\"\nreset-after = \"1s\"\n";
 
 pub fn measure(rounds: usize) {
     println!("crash -> running again, {rounds} SIGKILLs each, in turns (ms)");

@@ -156,7 +156,7 @@ pub fn beat(count: u64, values: Dict) -> Result<Reading, ApiError> {
     if values.len() >= VALUES_MAX {
         return Err(too_much(format!("{} values were given, {} are allowed", values.len(), VALUES_MAX - 1)));
     }
-    let mut reading = Reading { values: [("value".into(), count as f64)].into(), cursor: None };
+    let mut reading = Reading { values: [("value".into(), count as f64)].into(), ..Reading::default() };
     for (key, value) in sorted("values", values)? {
         if key.is_empty() || key.len() > NAME_MAX {
             return Err(invalid(format!("{} is no name of a value", shown(&key))));
@@ -166,6 +166,8 @@ pub fn beat(count: u64, values: Dict) -> Result<Reading, ApiError> {
             ("cursor", Variant::Str(cursor)) if cursor.len() <= NAME_MAX => {
                 reading.cursor = Some(cursor.as_str().into());
             }
+            ("stage", Variant::Str(stage)) if stage.len() <= NAME_MAX => reading.stage = Some(stage.as_str().into()),
+            ("stage", _) => return Err(invalid(format!("\"stage\" is no text of at most {NAME_MAX} bytes"))),
             ("cursor", _) => return Err(invalid(format!("\"cursor\" is no text of at most {NAME_MAX} bytes"))),
             ("total", _) => {
                 reading.values.insert("total".into(), number(&key, &value)? as f64);

@@ -2,17 +2,19 @@
 //! Who calls: the uid, the user's name and the unit of a caller, taken from the bus and the kernel, never from arguments.
 
 use super::error::ApiError;
+use super::path;
 use super::unit::CallingUnit;
 use crate::engine::event::Caller;
+use crate::engine::ids::WorkerName;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::time::Duration;
-use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::message::Header;
 use zbus::proxy::CacheProperties;
+use zbus::{Connection, OwnedVariant};
 
 /// A name service that takes longer than this is not waited for.
 const NAME_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,6 +51,23 @@ pub async fn is_member_of_any(uid: u32, groups: &'static [&'static str]) -> bool
         wanted.map(|group| group.gid).find(|gid| member_of.contains(gid))
     });
     matches!(tokio::time::timeout(NAME_TIMEOUT, lookup).await, Ok(Ok(Some(_))))
+}
+
+/// Whether the worker's unit runs as this user, as systemd says; not so if systemd does not answer.
+pub async fn runs_worker(connection: &Connection, uid: u32, worker: &WorkerName) -> bool {
+    if !connection.is_bus() {
+        return false;
+    }
+    let ask = async {
+        let what = ("org.freedesktop.systemd1.Service", "User");
+        let properties = Some("org.freedesktop.DBus.Properties");
+        let unit = path::unit(worker);
+        let reply = connection.call_method(Some("org.freedesktop.systemd1"), unit, properties, "Get", &what).await;
+        String::try_from(reply.ok()?.body().deserialize::<OwnedVariant>().ok()?).ok()
+    };
+    let user = tokio::time::timeout(NAME_TIMEOUT, ask).await.ok().flatten().unwrap_or_default();
+    // No user is root, who does not get as far as here.
+    !user.is_empty() && (user == uid.to_string() || user == named(uid).await.name)
 }
 
 /// The unit of the calling process.

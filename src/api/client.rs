@@ -62,6 +62,11 @@ pub trait Manager {
     /// rows about files have `File` s, `Change` s (`warning`, `error`), `Text` s.
     #[zbus(allow_interactive_auth)]
     fn reload(&self, flags: u64) -> zbus::Result<Vec<Dict>>;
+    /// What waits to be sent, and what became of the notices of the last day, oldest first.
+    fn list_notices(&self) -> zbus::Result<Vec<Dict>>;
+    /// Sends a notice and answers when it was sent.
+    #[zbus(allow_interactive_auth)]
+    fn test_notice(&self, flags: u64) -> zbus::Result<()>;
     /// The manager and all workers as one JSON object: the manager's properties, and `Workers`, an array of objects with
     /// the workers' properties, sorted by unit.
     fn describe(&self) -> zbus::Result<String>;
@@ -112,7 +117,7 @@ pub trait Manager {
 
 #[zbus::proxy(interface = "org.watcherd1.Worker", default_service = "org.watcherd1")]
 pub trait Worker {
-    /// The caller must be a process of the worker's own unit. Values: `total` t, `cursor` s, others any number.
+    /// The caller must be a process of the worker's own unit. Values: `total` t, `cursor` s, `stage` s, others any number.
     fn beat(&self, count: u64, values: HashMap<&str, Variant<'_>>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
     fn reset_quarantine(&self) -> zbus::Result<()>;
@@ -144,6 +149,8 @@ pub trait Worker {
     fn invocation_id(&self) -> zbus::Result<Vec<u8>>;
     #[zbus(property)]
     fn progress_value(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn parameters(&self) -> zbus::Result<Vec<(String, String, String)>>;
     #[zbus(property)]
     fn progress_total(&self) -> zbus::Result<u64>;
     #[zbus(property)]
@@ -217,6 +224,10 @@ pub trait Incident {
     fn result(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn remedies(&self) -> zbus::Result<Vec<RemedyRow>>;
+    #[zbus(property)]
+    fn part_of(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn members(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property)]
     fn text(&self) -> zbus::Result<String>;
 }

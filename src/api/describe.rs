@@ -4,21 +4,27 @@
 use super::error::ApiError;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use zbus::message::Header;
 use zbus::object_server::{Interface, SignalEmitter};
 use zbus::{Connection, OwnedVariant, Variant};
 
-/// What org.freedesktop.DBus.Properties.GetAll would answer for the object.
+/// What org.freedesktop.DBus.Properties.GetAll would answer for the object; without a header, what everybody may see.
 pub async fn properties<I: Interface>(
     object: &I,
     connection: &Connection,
+    header: Option<&Header<'_>>,
 ) -> zbus::Result<HashMap<String, OwnedVariant>> {
     let emitter = SignalEmitter::new(connection, super::client::ROOT)?;
-    Ok(object.get_all(connection.object_server(), connection, None, &emitter).await?)
+    Ok(object.get_all(connection.object_server(), connection, header, &emitter).await?)
 }
 
 /// The same as one JSON object, with the properties' names as keys.
-pub async fn json<I: Interface>(object: &I, connection: &Connection) -> Result<Map<String, Value>, ApiError> {
-    let properties = properties(object, connection).await;
+pub async fn json<I: Interface>(
+    object: &I,
+    connection: &Connection,
+    header: Option<&Header<'_>>,
+) -> Result<Map<String, Value>, ApiError> {
+    let properties = properties(object, connection, header).await;
     let properties = properties.map_err(|error| ApiError::Failed(format!("the properties cannot be read: {error}")))?;
     Ok(properties.iter().map(|(name, value)| (name.clone(), value_of(value))).collect())
 }

@@ -101,6 +101,7 @@ impl From<Refusal> for ApiError {
             Refusal::InvalidArgs(_) => ApiError::InvalidArgs(text),
             Refusal::Exists(_) => ApiError::Exists(text),
             Refusal::LimitsExceeded(_) => ApiError::LimitsExceeded(text),
+            Refusal::Failed(_) => ApiError::Failed(text),
             Refusal::Stopping => ApiError::Stopping(text),
         }
     }

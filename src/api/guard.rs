@@ -11,6 +11,7 @@ use crate::engine::ids::WorkerName;
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
+use tokio::time::Instant;
 use zbus::Connection;
 use zbus::message::{Flags, Header};
 use zbus::proxy::CacheProperties;
@@ -19,8 +20,11 @@ use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 /// A person may have to find a password.
 const DIALOG_TIMEOUT: Duration = Duration::from_secs(300);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
-/// zbus lets no object come or go while a property is being set.
-const SET_TIMEOUT: Duration = Duration::from_secs(2);
+/// zbus lets no object come or go while a property is being read or set.
+const PROPERTY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Workers about which systemd is asked as whom they run, for one call.
+const WORKERS_ASKED_MAX: usize = 64;
 
 /// Members may read the journal, see systemd-journald.service(8), and so what of it is shown here.
 const JOURNAL_GROUPS: [&str; 2] = ["systemd-journal", "adm"];
@@ -63,8 +67,10 @@ actions! {
     ForgetWorker "org.watcherd1.forget-worker";
     HoldWorkers "org.watcherd1.hold-workers";
     QuarantineWorkers "org.watcherd1.quarantine-workers";
+    SetParameters "org.watcherd1.set-parameters";
     CloseIncidents "org.watcherd1.close-incidents";
     ReloadConfiguration "org.watcherd1.reload-configuration";
+    TestNotices "org.watcherd1.test-notices";
     SetLogLevel "org.watcherd1.set-log-level";
     ViewDetails "org.watcherd1.view-details";
 }
@@ -92,6 +98,7 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     (MANAGER, "ListWorkers", Rule::Open),
     (MANAGER, "ListIncidents", Rule::Open),
     (MANAGER, "Describe", Rule::Open),
+    (MANAGER, "ListNotices", Rule::Open),
     (MANAGER, "Run", Rule::Needs(PolkitAction::RunWorker, "run")),
     (MANAGER, "Adopt", Rule::Needs(PolkitAction::AdoptWorker, "adopt")),
     (MANAGER, "Forget", Rule::Needs(PolkitAction::ForgetWorker, "forget")),
@@ -104,9 +111,11 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     (MANAGER, "HoldLock", Rule::Needs(PolkitAction::HoldWorkers, "hold")),
     (MANAGER, "Release", Rule::Needs(PolkitAction::HoldWorkers, "release")),
     (MANAGER, "Reload", Rule::Needs(PolkitAction::ReloadConfiguration, "reload")),
+    (MANAGER, "TestNotice", Rule::Needs(PolkitAction::TestNotices, "test-notice")),
     (WORKER, "Beat", Rule::OwnUnit),
     (WORKER, "Quarantine", Rule::Needs(PolkitAction::QuarantineWorkers, "quarantine")),
     (WORKER, "ResetQuarantine", Rule::Needs(PolkitAction::QuarantineWorkers, "reset")),
+    (WORKER, "SetParameter", Rule::Needs(PolkitAction::SetParameters, "set-parameter")),
     (INCIDENT, "Close", Rule::Needs(PolkitAction::CloseIncidents, "close")),
     (JOB, "Cancel", Rule::Needs(PolkitAction::ManageWorkers, "cancel")),
     (LOG_CONTROL, "LogLevel", Rule::Needs(PolkitAction::SetLogLevel, "set-log-level")),
@@ -170,13 +179,33 @@ impl Guard {
             }
             Question { action, verb, interactive: false }.ask(connection, header, None).await
         };
-        tokio::time::timeout(SET_TIMEOUT, check).await.unwrap_or_else(|_| Err(denied("polkit does not answer")))
+        tokio::time::timeout(PROPERTY_TIMEOUT, check).await.unwrap_or_else(|_| Err(denied("polkit does not answer")))
     }
 
-    /// Whether the caller may read lines of logs: root, members of the groups that may read the journal, and whom
-    /// polkit allows it. Nobody is asked for a password.
-    pub(super) async fn may_view(&self, connection: &Connection, header: &Header<'_>) -> bool {
-        let Ok(uid) = caller::uid(connection, header).await else { return false };
+    /// Whose lines of logs and command lines the caller may read. Nobody is asked for a password.
+    pub(super) async fn sight<'a>(&self, connection: &'a Connection, header: &Header<'_>) -> Sight<'a> {
+        let uid = caller::uid(connection, header).await.ok();
+        let all = match uid {
+            Some(uid) => self.may_view_all(connection, header, uid).await,
+            None => false,
+        };
+        let uid = uid.filter(|_| matches!(self.mode, Mode::System));
+        Sight { connection, all, uid, known: HashMap::new() }
+    }
+
+    /// Whether the caller of a property may read them of this worker; a call without a caller is everybody's.
+    pub(super) async fn may_view(
+        &self,
+        connection: &Connection,
+        header: Option<&Header<'_>>,
+        worker: &WorkerName,
+    ) -> bool {
+        let Some(header) = header else { return false };
+        let look = async { self.sight(connection, header).await.covers(worker).await };
+        tokio::time::timeout(PROPERTY_TIMEOUT, look).await.unwrap_or(false)
+    }
+
+    async fn may_view_all(&self, connection: &Connection, header: &Header<'_>, uid: u32) -> bool {
         match self.is_master(uid) {
             Ok(true) => true,
             Ok(false) if caller::is_member_of_any(uid, &JOURNAL_GROUPS).await => true,
@@ -221,6 +250,62 @@ impl Guard {
                 unit.user.as_ref().is_some_and(|(uid, name)| *uid == own && name == worker.as_str())
             }
         }
+    }
+}
+
+/// Whose lines of logs and command lines a caller may read: root, members of the groups that may read the journal and
+/// whom polkit allows it those of all workers; anybody else those of workers that run as that user.
+pub(super) struct Sight<'a> {
+    connection: &'a Connection,
+    all: bool,
+    /// `None`: systemd need not be asked.
+    uid: Option<u32>,
+    known: HashMap<WorkerName, bool>,
+}
+
+/// The same, found out when it is needed first, for all workers of one call; nobody waits longer for it than for a property.
+pub(super) struct Glance<'a> {
+    guard: &'a Guard,
+    connection: &'a Connection,
+    header: &'a Header<'a>,
+    sight: Option<Sight<'a>>,
+    until: Instant,
+}
+
+impl<'a> Glance<'a> {
+    pub(super) fn new(guard: &'a Guard, connection: &'a Connection, header: &'a Header<'a>) -> Glance<'a> {
+        Glance { guard, connection, header, sight: None, until: Instant::now() + PROPERTY_TIMEOUT }
+    }
+
+    pub(super) async fn covers(&mut self, worker: &WorkerName) -> bool {
+        let look = async {
+            if self.sight.is_none() {
+                self.sight = Some(self.guard.sight(self.connection, self.header).await);
+            }
+            match &mut self.sight {
+                Some(sight) => sight.covers(worker).await,
+                None => false,
+            }
+        };
+        tokio::time::timeout_at(self.until, look).await.unwrap_or(false)
+    }
+}
+
+impl Sight<'_> {
+    pub(super) async fn covers(&mut self, worker: &WorkerName) -> bool {
+        if self.all {
+            return true;
+        }
+        let Some(uid) = self.uid else { return false };
+        if let Some(known) = self.known.get(worker) {
+            return *known;
+        }
+        if self.known.len() == WORKERS_ASKED_MAX {
+            return false;
+        }
+        let is_own = caller::runs_worker(self.connection, uid, worker).await;
+        self.known.insert(worker.clone(), is_own);
+        is_own
     }
 }
 

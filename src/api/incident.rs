@@ -8,7 +8,7 @@ use super::publish::Published;
 use super::{SharedDesk, arguments, path, usec};
 use crate::engine::event::Request;
 use crate::engine::evidence::Source;
-use crate::engine::view::IncidentView;
+use crate::engine::view::{IncidentView, RemedyView};
 use std::sync::Arc;
 use zbus::message::Header;
 use zbus::{Connection, OwnedObjectPath};
@@ -41,6 +41,20 @@ pub(super) fn public(line: &str) -> String {
     match line.split_once(": ") {
         Some((source, _)) if WITH_LOG_LINES.contains(&source) => format!("{source}: a line that may be private"),
         _ => line.to_owned(),
+    }
+}
+
+/// Remedies as they were; the outcome of a follow-up has the last words of its command.
+pub(super) fn remedies(view: &IncidentView) -> Vec<RemedyRow> {
+    let row = |r: &RemedyView| (r.action.to_owned(), usec(r.at), r.by.clone(), r.outcome.clone());
+    view.remedies.iter().map(row).collect()
+}
+
+/// What everybody may know of an outcome such as `failed: exit status 22: curl: …`.
+fn public_outcome(outcome: String) -> String {
+    match outcome.match_indices(": ").nth(1) {
+        Some((end, _)) => outcome[..end].to_owned(),
+        None => outcome,
     }
 }
 
@@ -153,16 +167,47 @@ impl Incident {
         self.view().result.as_str()
     }
 
-    /// Action, when (µs since 1970), the policy line that chose it, outcome.
+    /// Action, when (µs since 1970), the policy line that chose it, outcome; what a command has printed is left out, as in
+    /// Because.
     #[zbus(property)]
     fn remedies(&self) -> Vec<RemedyRow> {
-        let view = self.view();
-        view.remedies.iter().map(|r| (r.action.to_owned(), usec(r.at), r.by.clone(), r.outcome.clone())).collect()
+        let public = |(action, at, by, outcome): RemedyRow| (action, at, by, public_outcome(outcome));
+        remedies(&self.view()).into_iter().map(public).collect()
+    }
+
+    /// The number of the incident that stands for this one, because many workers failed of one cause at once; 0 for none.
+    #[zbus(property)]
+    fn part_of(&self) -> u32 {
+        self.view().part_of.map_or(0, |id| id.0)
+    }
+
+    /// The workers of the incidents that this one stands for.
+    #[zbus(property)]
+    fn members(&self) -> Vec<String> {
+        self.view().members.iter().map(ToString::to_string).collect()
     }
 
     /// One sentence for people.
     #[zbus(property)]
     fn text(&self) -> String {
         self.view().text.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_command_printed_is_no_part_of_a_public_outcome() {
+        let cases = [
+            ("done", "done"),
+            ("", ""),
+            ("failed: not done within 1s", "failed: not done within 1s"),
+            ("failed: exit status 22: curl: (22) http://h/?key=x: 503", "failed: exit status 22"),
+        ];
+        for (outcome, expected) in cases {
+            assert_eq!(public_outcome(outcome.to_owned()), expected);
+        }
     }
 }

@@ -5,10 +5,11 @@ use super::arguments::{self, DRY_RUN};
 use super::board::{ManagerState, Shown};
 use super::client::{Dict, HoldRow, WorkerRow};
 use super::error::ApiError;
-use super::incident::Incident;
+use super::guard::Glance;
+use super::incident::{self, Incident};
 use super::publish::Published;
 use super::worker::Worker;
-use super::{Call, Lock, PlanRow, SharedDesk, describe, path, usec};
+use super::{Call, Lock, PlanRow, SharedDesk, describe, notice, path, usec};
 use crate::engine::event::{Answer, Request, Verb};
 use crate::engine::ids::{HoldId, WorkerName};
 use crate::engine::view::HoldView;
@@ -70,7 +71,7 @@ impl Manager {
     /// Filter keys: `worker` s (a unit name or glob), `cause` s, `since` t (opened then or later, µs since 1970),
     /// `open` b (true: only open ones, false: only closed ones), `id` u, `limit` u (1000 if not given).
     ///
-    /// Because and Cascade hold lines of logs for callers that may read the journal, see org.watcherd1.view-details.
+    /// Because, Cascade and Remedies hold lines of logs for callers that may read them, see org.watcherd1.view-details.
     #[zbus(out_args("incidents"))]
     async fn list_incidents(
         &self,
@@ -84,15 +85,20 @@ impl Manager {
         self.desk.send(Call::Incidents { filter, answer: sender })?;
         let incidents = answer.await.map_err(|_| ApiError::stopping())?.map_err(ApiError::Failed)?;
         let mut rows = Vec::with_capacity(incidents.len());
-        let with_lines = !incidents.is_empty() && self.desk.guard.may_view(connection, &header).await;
+        if incidents.is_empty() {
+            return Ok(rows);
+        }
+        let mut sight = self.desk.guard.sight(connection, &header).await;
         for incident in incidents {
-            let (because, cascade) = (incident.because.clone(), incident.cascade.clone());
-            let object = Incident::new(Arc::clone(&self.desk), Shown::new(incident));
-            let row = describe::properties(&object, connection).await;
+            let shown = Shown::new(incident);
+            let object = Incident::new(Arc::clone(&self.desk), shown.clone());
+            let row = describe::properties(&object, connection, None).await;
             let mut row = row.map_err(|error| ApiError::Failed(format!("an incident cannot be shown: {error}")))?;
-            if with_lines {
-                row.insert("Because".into(), owned(because));
-                row.insert("Cascade".into(), owned(cascade));
+            let incident = shown.view();
+            if sight.covers(&incident.worker).await {
+                row.insert("Because".into(), owned(incident.because.clone()));
+                row.insert("Cascade".into(), owned(incident.cascade.clone()));
+                row.insert("Remedies".into(), owned(Variant::new(incident::remedies(&incident))));
             }
             rows.push(row);
         }
@@ -270,6 +276,33 @@ impl Manager {
         self.desk.ask(caller, Request::Release(HoldId(id))).await.map(drop)
     }
 
+    /// What waits to be sent, and what became of the notices of the last day, oldest first; the newest thousand are kept.
+    ///
+    /// `Id` u, `Stage` s (`opened`, `final`, `closed`, `test`), `Final` b, `Incident` u (0 in a test), `Worker` s, `Cause` s,
+    /// `State` s (`waiting`, `sent`, `repeated`, `replaced`, `lost`), `MadeTimestamp` t, `DueTimestamp` t, `Attempts` u,
+    /// `Error` s.
+    #[zbus(out_args("notices"))]
+    async fn list_notices(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<Dict>, ApiError> {
+        self.desk.guard.admit_all(&header)?;
+        let (sender, answer) = oneshot::channel();
+        self.desk.send(Call::Notices { answer: sender })?;
+        let notices = answer.await.map_err(|_| ApiError::stopping())?;
+        Ok(notices.iter().map(notice::row).collect())
+    }
+
+    /// Sends a notice the way that all notices go, and answers when it was sent; fails with why it was not. No flags are
+    /// defined.
+    async fn test_notice(
+        &self,
+        flags: u64,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), ApiError> {
+        arguments::flags(flags, 0)?;
+        let caller = self.desk.guard.admit(connection, &header, &[]).await?;
+        self.desk.ask(caller, Request::TestNotice).await.map(drop)
+    }
+
     /// Reads the configuration anew and says what changes. Flags: 1 = dry run.
     ///
     /// Rows about units have `Unit` s, `Change` s (`add`, `remove`, `change`, `unchanged`), `Keys` as and `Text` s; rows
@@ -299,13 +332,18 @@ impl Manager {
     ) -> Result<String, ApiError> {
         self.desk.guard.admit_all(&header)?;
         let mut workers = Vec::new();
+        let mut sight = Glance::new(&self.desk.guard, connection, &header);
         for (name, shown) in self.desk.board.workers.all() {
             let worker = Worker::new(Arc::clone(&self.desk), shown);
-            let mut json = describe::json(&worker, connection).await?;
+            // What not everybody may read is added here: once it is found out for all workers what this caller may read.
+            let mut json = describe::json(&worker, connection, None).await?;
+            if worker.has_private() && sight.covers(&name).await {
+                json.insert("Policy".into(), worker.whole_policy());
+            }
             json.insert("Path".into(), path::worker(&name).as_str().into());
             workers.push(Value::Object(json));
         }
-        let mut json = describe::json(self, connection).await?;
+        let mut json = describe::json(self, connection, Some(&header)).await?;
         json.insert("Workers".into(), workers.into());
         Ok(Value::Object(json).to_string())
     }

@@ -18,6 +18,7 @@ mod incident;
 mod job;
 mod log_control;
 mod manager;
+mod notice;
 pub mod path;
 pub mod unit;
 mod worker;
@@ -32,6 +33,7 @@ use crate::engine::cause::Cause;
 use crate::engine::event::{Answer, Caller, Definition, Refusal, Request};
 use crate::engine::ids::{HoldId, IncidentId, WorkerName};
 use crate::engine::policy::UnitPattern;
+use crate::engine::saved::SavedNotice;
 use crate::engine::source::Reading;
 use crate::engine::time::{Mono, Wall};
 use crate::engine::view::IncidentView;
@@ -61,6 +63,8 @@ pub enum Call {
     Adopt { caller: Caller, unit: WorkerName, policy_pairs: Vec<(String, String)>, answer: Reply },
     /// Incidents from the store, newest first; the error is a sentence.
     Incidents { filter: IncidentFilter, answer: oneshot::Sender<Result<Vec<IncidentView>, String>> },
+    /// The notices that are kept, oldest first.
+    Notices { answer: oneshot::Sender<Vec<SavedNotice>> },
     /// Reads the configuration anew.
     Reload { dry_run: bool, caller: Caller, answer: oneshot::Sender<Result<Vec<PlanRow>, ApiError>> },
     /// The worker itself reported progress; nobody waits.

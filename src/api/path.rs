@@ -17,6 +17,11 @@ pub fn worker(name: &WorkerName) -> OwnedObjectPath {
     path(format!("{ROOT}/worker/{}", escaped(name.as_str())))
 }
 
+/// The object of a unit in systemd's own interface.
+pub fn unit(name: &WorkerName) -> OwnedObjectPath {
+    path(format!("/org/freedesktop/systemd1/unit/{}", escaped(name.unit())))
+}
+
 pub fn incident(id: IncidentId) -> OwnedObjectPath {
     path(format!("{ROOT}/incident/{id}"))
 }

@@ -243,8 +243,8 @@ impl Publisher {
             return self.emit(&after, path, &names).await;
         }
         let before = I::new(Arc::clone(&self.desk), Shown::of(Arc::clone(before)));
-        let before = describe::properties(&before, &self.connection).await?;
-        let properties = describe::properties(&after, &self.connection).await?;
+        let before = describe::properties(&before, &self.connection, None).await?;
+        let properties = describe::properties(&after, &self.connection, None).await?;
         let differs = |(name, value): &(&String, &zbus::OwnedVariant)| before.get(*name) != Some(*value);
         let names: Vec<&str> = properties.iter().filter(differs).map(|(name, _)| name.as_str()).collect();
         self.emit(&after, path, &names).await
@@ -309,7 +309,11 @@ impl Publisher {
             ObjectId::Job(id) if board.jobs.remove(&id).is_some() => {
                 server.remove::<Job, _>(path::job(id)).await.map(drop)
             }
-            ObjectId::Manager | ObjectId::Worker(_) | ObjectId::Incident(_) | ObjectId::Job(_) => Ok(()),
+            ObjectId::Manager
+            | ObjectId::Worker(_)
+            | ObjectId::Incident(_)
+            | ObjectId::Job(_)
+            | ObjectId::Notice(_) => Ok(()),
         }
     }
 

@@ -8,6 +8,7 @@ use super::publish::Published;
 use super::{Call, SharedDesk, arguments, micros, path, usec, usec_mono};
 use crate::engine::event::Request;
 use crate::engine::view::{SourceView, WarningView, WorkerView};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use zbus::message::Header;
@@ -27,6 +28,7 @@ impl Published for Worker {
         "EtaSpreadUSec",
         "StallDeadlineTimestamp",
         "StallDeadlineTimestampMonotonic",
+        "SourceTimestamps",
         "Values",
         "DowntimeUSec",
         "Warnings",
@@ -68,6 +70,7 @@ impl Published for Worker {
             ("NextActionTimestamp", a.next_action_at != b.next_action_at),
             ("NextActionTimestampMonotonic", a.next_action_at_mono != b.next_action_at_mono),
             ("Held", a.held != b.held),
+            ("Parameters", a.parameters != b.parameters),
             ("IntendedUp", a.intended_up != b.intended_up),
             ("NRuns", a.runs != b.runs),
             ("Policy", !Arc::ptr_eq(&a.policy, &b.policy) && a.policy != b.policy),
@@ -85,7 +88,7 @@ impl Worker {
 #[zbus::interface(name = "org.watcherd1.Worker")]
 impl Worker {
     /// Reports progress. The caller must be a process of the worker's own unit. Values: `total` t, where the count ends;
-    /// `cursor` s, what the work is about; any other name with a number, for rules and for people.
+    /// `cursor` s, what the work is about; `stage` s, which part of it; any other name with a number, for rules and for people.
     async fn beat(
         &self,
         count: u64,
@@ -121,6 +124,21 @@ impl Worker {
         let worker = self.view().name.clone();
         let caller = self.desk.guard.admit(connection, &header, std::slice::from_ref(&worker)).await?;
         self.desk.ask(caller, Request::Quarantine { worker, why }).await.map(drop)
+    }
+
+    /// Changes a parameter within what the policy allows, for the next start; an empty value gives it back to the unit.
+    async fn set_parameter(
+        &self,
+        name: String,
+        value: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), ApiError> {
+        let (name, value) = (arguments::text("the name", name)?, arguments::text("the value", value)?);
+        let worker = self.view().name.clone();
+        let caller = self.desk.guard.admit(connection, &header, std::slice::from_ref(&worker)).await?;
+        let value = Some(value).filter(|value| !value.is_empty());
+        self.desk.ask(caller, Request::SetParameter { worker, name, value }).await.map(drop)
     }
 
     /// The unit's name, with its node in front where it has one.
@@ -244,6 +262,14 @@ impl Worker {
         self.view().sources.iter().map(row).collect()
     }
 
+    /// When each source that can be read said something new, in µs since 1970.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn source_timestamps(&self) -> Vec<(String, u64)> {
+        let view = self.view();
+        let readable = view.sources.iter().filter(|source| source.readable);
+        readable.map(|source| (source.key.to_owned(), usec(source.at))).collect()
+    }
+
     /// What the last readings said, by name.
     #[zbus(property(emits_changed_signal = "false"))]
     fn values(&self) -> HashMap<String, f64> {
@@ -286,6 +312,13 @@ impl Worker {
         self.view().held
     }
 
+    /// What remedies may change in its environment: the name, the value from the next start on, and the value that the unit
+    /// has by itself.
+    #[zbus(property)]
+    fn parameters(&self) -> Vec<(String, String, String)> {
+        self.view().parameters.clone()
+    }
+
     /// Whether it should be running: false once a person stopped it or its work is done.
     #[zbus(property)]
     fn intended_up(&self) -> bool {
@@ -311,9 +344,62 @@ impl Worker {
         self.view().warnings.iter().map(row).collect()
     }
 
-    /// The settings in force: key, value and the line that set it.
+    /// The settings in force: key, value and the line that set it. Command lines, and addresses with a query, are there
+    /// only for callers that may read them, see org.watcherd1.view-details; GetManagedObjects has them for nobody.
     #[zbus(property(emits_changed_signal = "invalidates"))]
-    fn policy(&self) -> Vec<(String, String, String)> {
-        self.view().policy.to_vec()
+    async fn policy(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Vec<(String, String, String)> {
+        let view = self.view();
+        let is_public = |row: &&(String, String, String)| !is_private(&row.0, &row.1);
+        if view.policy.iter().all(|row| is_public(&row))
+            || self.desk.guard.may_view(connection, header.as_ref(), &view.name).await
+        {
+            return view.policy.to_vec();
+        }
+        view.policy.iter().filter(is_public).cloned().collect()
+    }
+}
+
+impl Worker {
+    /// Whether the policy has settings that not everybody may read.
+    pub(super) fn has_private(&self) -> bool {
+        self.view().policy.iter().any(|row| is_private(&row.0, &row.1))
+    }
+
+    /// All settings, as in the property `Policy`.
+    pub(super) fn whole_policy(&self) -> Value {
+        self.view().policy.iter().map(|(key, value, from)| Value::from(vec![&**key, &**value, &**from])).collect()
+    }
+}
+
+/// Whether a setting is a command line, or an address with what may be a key in its query.
+fn is_private(key: &str, value: &str) -> bool {
+    match key {
+        "progress.command" | "restart.then" | "restart.dump-command" | "checkpoints.verify" => value.starts_with('['),
+        "progress.http" => value.contains('?'),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_and_queries_are_private_and_nothing_else_is() {
+        let cases = [
+            ("restart.then", "[\"curl\", \"http://h/?token=x\"]", true),
+            ("checkpoints.verify", "[\"/opt/check\"]", true),
+            ("checkpoints.verify", "\"auto\"", false),
+            ("progress.http", "\"http://h/x?key=y\"", true),
+            ("progress.http", "\"http://h/x\"", false),
+            ("progress.file", "\"/srv/[x].json\"", false),
+        ];
+        for (key, value, expected) in cases {
+            assert_eq!(is_private(key, value), expected, "{key} = {value}");
+        }
     }
 }

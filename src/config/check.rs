@@ -6,8 +6,9 @@
 
 use super::complaint::{Complaint, Severity};
 use super::dirs::shown;
-use super::given::{Given, set_cause, set_manager, set_policy};
+use super::given::{Given, set_manager, set_policy};
 use super::keys::{self, Name};
+use super::remedy::{doubtful_changes, set_cause, set_parameter};
 use crate::engine::cause::Cause;
 use crate::engine::policy::{Layer, Setting, Settings, Source, UnitPattern};
 use std::ops::Range;
@@ -46,9 +47,13 @@ pub fn worker_file(path: &Path, text: &str) -> Checked<Layer> {
         match value.get_ref() {
             _ if checker.skips(&name, table, table.get_ref()) => {}
             DeValue::Table(causes) if table.get_ref() == "cause" => checker.causes(&mut layer, causes),
+            DeValue::Table(entries) if table.get_ref() == "parameters" => checker.parameters(&mut layer, entries),
             DeValue::Table(entries) => checker.policy_table(&mut layer, table.get_ref(), entries),
             other => checker.no_table(table, other),
         }
+    }
+    for (severity, from, key, text) in doubtful_changes(&layer) {
+        checker.complain_at(severity, &from, key, text);
     }
     if layer.units.is_empty() && !checker.refused {
         let header =
@@ -113,6 +118,24 @@ pub fn own_layer(pairs: &[(String, String)], what: &str) -> Result<Layer, Compla
     Ok(layer)
 }
 
+/// Reads keys and values that each have a source of their own, as a recording holds them.
+pub fn layer_of(settings: &[(String, String, Source)]) -> Result<Layer, String> {
+    let mut layer = Layer::default();
+    for (key, value, from) in settings {
+        own_setting(&mut layer, key, value, from).map_err(|text| format!("{key}: {text}"))?;
+    }
+    Ok(layer)
+}
+
+/// Reads keys and values of the settings file.
+pub fn settings_of(pairs: &[(String, String)]) -> Result<Settings, String> {
+    let mut settings = Settings::default();
+    for (key, value) in pairs {
+        set_manager(&mut settings, key, Given::Argument(value)).map_err(|text| format!("{key}: {text}"))?;
+    }
+    Ok(settings)
+}
+
 /// Longest value of a `KEY=VALUE` pair, in bytes.
 const ARGUMENT_MAX: usize = 1024;
 
@@ -122,6 +145,9 @@ fn own_setting(layer: &mut Layer, key: &str, value: &str, from: &Source) -> Resu
     };
     if keys::UNIT_KEYS.contains(&key) {
         return Err("cannot be given here, the policy belongs to one worker already".into());
+    }
+    if table == "parameters" {
+        return super::remedy::set_parameter(layer, rest, Given::Argument(value), from.clone());
     }
     if table != "cause" {
         return match (keys::worker_table(table), keys::worker_key(table, rest)) {
@@ -300,6 +326,16 @@ impl<'t> Checker<'t> {
         }
     }
 
+    fn parameters(&mut self, layer: &mut Layer, entries: &DeTable<'_>) {
+        for (name, value) in in_order(entries) {
+            let from = self.source(name.span());
+            if let Err(text) = set_parameter(layer, name.get_ref(), Given::new(value.get_ref()), from) {
+                let key = format!("parameters.{}", name.get_ref());
+                self.complain(Severity::Error, value.span(), &key, text);
+            }
+        }
+    }
+
     /// Warns about a name that has no effect, and says whether it is one.
     fn skips(&mut self, name: &Name, key: &Key<'_>, full: &str) -> bool {
         match name {
@@ -336,6 +372,13 @@ impl<'t> Checker<'t> {
         let (line, column) = self.place(span.start);
         let key = shown_key(key);
         self.complaints.push(Complaint { severity, file: self.file.clone(), line, column, key, text: text.into() });
+    }
+
+    /// Complains about a line that was read already.
+    fn complain_at(&mut self, severity: Severity, from: &Source, key: String, text: String) {
+        self.refused |= severity == Severity::Error;
+        let line = from.0.rsplit_once(':').and_then(|(_, line)| line.parse().ok()).unwrap_or(0);
+        self.complaints.push(Complaint { severity, file: self.file.clone(), line, column: 1, key, text });
     }
 
     /// Line and column of a byte, both counted from 1.

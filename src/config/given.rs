@@ -5,14 +5,15 @@
 
 use super::value::{Allowed, parse_size, parse_span, parse_span_in, quoted};
 use crate::engine::policy::{
-    AfterSuccess, BUDGET_MAX, BackOff, Budget, CauseAction, CausePolicy, DumpSignal, Layer, OnExhausted, Percent,
-    Setting, Settings, Size, Source, WhenRunning,
+    AfterSuccess, BUDGET_MAX, BackOff, Budget, DumpSignal, Layer, Leftovers, OnExhausted, Percent, Setting, Settings,
+    Size, Source,
 };
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
-use toml::de::{DeArray, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -26,6 +27,9 @@ const WINDOW: RangeInclusive<Duration> = SECOND..=Duration::from_secs(30 * 86_40
 const RESET_AFTER: RangeInclusive<Duration> = SECOND..=Duration::from_secs(7 * 86_400);
 const VERIFY: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 const GRACE: RangeInclusive<Duration> = SECOND..=HOUR;
+const COOLDOWN: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+const SETTLE: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
+const THEN_WITHIN: RangeInclusive<Duration> = SECOND..=HOUR;
 /// The time in which a ceiling may be exceeded.
 const LIMIT_FOR: RangeInclusive<Duration> = Duration::from_secs(5)..=DAY;
 /// More processors than any machine has.
@@ -45,6 +49,9 @@ pub enum Given<'a> {
     Number(Option<u64>),
     Truth(bool),
     List(&'a DeArray<'a>),
+    Table(&'a DeTable<'a>),
+    /// A decimal number as it was written.
+    Decimal(&'a str),
     /// Anything else, by the name of its TOML type.
     Other(&'static str),
 }
@@ -56,6 +63,8 @@ impl<'a> Given<'a> {
             DeValue::Integer(number) => Given::Number(u64::from_str_radix(number.as_str(), number.radix()).ok()),
             DeValue::Boolean(truth) => Given::Truth(*truth),
             DeValue::Array(list) => Given::List(list),
+            DeValue::Table(table) => Given::Table(table),
+            DeValue::Float(number) => Given::Decimal(number.as_str()),
             other => Given::Other(other.type_str()),
         }
     }
@@ -66,7 +75,8 @@ impl<'a> Given<'a> {
             Given::Number(_) => "number",
             Given::Truth(_) => "truth value",
             Given::List(_) => "list",
-            Given::Other("float") => "decimal number",
+            Given::Table(_) => "table",
+            Given::Decimal(_) => "decimal number",
             Given::Other(kind) => kind,
         }
     }
@@ -120,7 +130,7 @@ impl<'a> Given<'a> {
         }
     }
 
-    fn choice<T: Copy>(self, choices: &[(&str, T)]) -> Result<T, String> {
+    pub(super) fn choice<T: Copy>(self, choices: &[(&str, T)]) -> Result<T, String> {
         let (example, _) = choices[0];
         let text = self.text(&format!("\"{example}\""))?;
         choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
@@ -141,7 +151,11 @@ impl<'a> Given<'a> {
                 };
                 list.iter().map(word).collect()
             }
-            Given::Argument(text) => serde_json::from_str(text).map_err(|_| expected("text")),
+            Given::Argument(_) => with_value(self, |given| match given {
+                Given::List(_) => given.words(example),
+                other => Err(expected(other.kind())),
+            })
+            .map_err(|_| expected("text")),
             other => Err(expected(other.kind())),
         }
     }
@@ -157,7 +171,7 @@ impl<'a> Given<'a> {
     }
 
     /// `1s..5min`, or one pause for all attempts; `0s` means none.
-    fn back_off(self) -> Result<BackOff, String> {
+    pub(super) fn back_off(self) -> Result<BackOff, String> {
         let allowed = Duration::ZERO..=BACK_OFF_MAX;
         if let Given::Number(_) = self {
             let pause = self.span(&allowed)?;
@@ -173,7 +187,7 @@ impl<'a> Given<'a> {
     }
 
     /// `5/1h`: attempts within a window.
-    fn budget(self) -> Result<Budget, String> {
+    pub(super) fn budget(self) -> Result<Budget, String> {
         let text = self.text("\"5/1h\"")?;
         let Some((attempts, window)) = text.split_once('/') else {
             return Err(format!("{} is not a budget; write attempts and a window, as in \"5/1h\"", quoted(text)));
@@ -188,6 +202,31 @@ impl<'a> Given<'a> {
         }
         Ok(Budget { attempts, window })
     }
+}
+
+/// Gives what a command line or D-Bus has spelt as a value of its own.
+pub(super) fn with_value<T>(given: Given<'_>, read: impl Fn(Given<'_>) -> Result<T, String>) -> Result<T, String> {
+    let Given::Argument(text) = given else { return read(given) };
+    let line = format!("x = {text}");
+    let parsed =
+        DeTable::parse(&line).map_err(|_| format!("{} is not a value as policy files spell it", quoted(text)))?;
+    match parsed.get_ref().iter().next() {
+        Some((_, value)) if parsed.get_ref().len() == 1 => read(Given::new(value.get_ref())),
+        _ => Err(format!("{} is not one value", quoted(text))),
+    }
+}
+
+/// A file or a directory; what is not absolute is below the state directory.
+fn place(given: Given<'_>) -> Result<Arc<str>, String> {
+    let text = given.text("\"recordings\"")?;
+    if text.is_empty() || text.split('/').any(|part| part == "..") {
+        return Err(format!("{} is no path; \"..\" is not allowed in it", quoted(text)));
+    }
+    Ok(text.into())
+}
+
+fn times(given: Given<'_>, least: u64) -> Result<u32, String> {
+    Ok(u32::try_from(given.number(least..=1_000)?).unwrap_or(u32::MAX))
 }
 
 pub(super) fn put<T>(slot: &mut Option<Setting<T>>, value: T, from: Source) {
@@ -205,6 +244,7 @@ pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) 
             let choices = [("complete", AfterSuccess::Complete), ("restart", AfterSuccess::Restart)];
             put(&mut layer.after_success, given.choice(&choices)?, from);
         }
+        "worker.notify" => put(&mut layer.notify, given.truth()?, from),
         "restart.back-off" => {
             let back_off = given.back_off()?;
             if back_off.first.is_zero() && !back_off.cap.is_zero() {
@@ -217,6 +257,10 @@ pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) 
         "restart.verify" => put(&mut layer.verify, given.span(&VERIFY)?, from),
         "restart.grace" => put(&mut layer.grace, given.span(&GRACE)?, from),
         "restart.dump-grace" => put(&mut layer.dump_grace, given.span(&GRACE)?, from),
+        "restart.dump-command" => {
+            let example = "[\"/usr/bin/py-spy\", \"dump\", \"--pid\", \"$MAINPID\"]";
+            put(&mut layer.dump_command, Some(super::progress::command(given, example)?), from);
+        }
         "restart.dump-signal" => {
             let text = given.text("\"SIGABRT\"")?;
             let signal = match text {
@@ -238,43 +282,36 @@ pub fn set_policy(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) 
         "limits.for" => put(&mut layer.limit_for, given.span(&LIMIT_FOR)?, from),
         "restart.on-exhausted" => {
             let choices = [
-                ("quarantine", Some(OnExhausted::Quarantine)),
-                ("stop", Some(OnExhausted::Stop)),
-                ("next-remedy", None),
+                ("quarantine", OnExhausted::Quarantine),
+                ("stop", OnExhausted::Stop),
+                ("pause", OnExhausted::Pause),
+                ("next-remedy", OnExhausted::NextRemedy),
             ];
-            let choice = given.choice(&choices)?;
-            if choice.is_none() {
-                warning = Some("there are no further remedies in this version; \"quarantine\" is used instead".into());
-            }
-            put(&mut layer.on_exhausted, choice.unwrap_or(OnExhausted::Quarantine), from);
+            put(&mut layer.on_exhausted, given.choice(&choices)?, from);
         }
-        _ => return Err("unknown key".into()),
+        "worker.dry-run" => put(&mut layer.dry_run, given.truth()?, from),
+        "restart.same-cause" => put(&mut layer.same_cause, times(given, 1)?, from),
+        "restart.by-verdict" => put(&mut layer.by_verdict, given.truth()?, from),
+        "restart.cooldown" => put(&mut layer.cooldown, given.span(&COOLDOWN)?, from),
+        "restart.restore-after" => put(&mut layer.restore_after, Some(given.span(&RESET_AFTER)?), from),
+        "restart.leftovers" => {
+            let choices = [("end", Leftovers::End), ("keep", Leftovers::Keep)];
+            put(&mut layer.leftovers, given.choice(&choices)?, from);
+        }
+        "restart.settle" => put(&mut layer.settle, given.span(&SETTLE)?, from),
+        "restart.then" => put(
+            &mut layer.then,
+            Some(super::progress::command_line(given, "[\"curl\", \"-fsS\", \"http://127.0.0.1:8001/next\"]")?),
+            from,
+        ),
+        "restart.then-retries" => put(&mut layer.then_retries, times(given, 0)?, from),
+        "restart.then-within" => put(&mut layer.then_within, given.span(&THEN_WITHIN)?, from),
+        _ => match key.strip_prefix("checkpoints.") {
+            Some(key) => super::checkpoints::set(layer, key, given, from)?,
+            None => return Err("unknown key".into()),
+        },
     }
     Ok(warning)
-}
-
-/// Puts the value of `cause.NAME.KEY`, one of [`super::keys::CAUSE_KEYS`], into the policy for that cause.
-pub fn set_cause(policy: &mut CausePolicy, key: &str, given: Given<'_>, from: Source) -> Result<(), String> {
-    match key {
-        "action" => {
-            let choices = [
-                ("restart", CauseAction::Restart),
-                ("hold", CauseAction::Hold),
-                ("quarantine", CauseAction::Quarantine),
-                ("stop", CauseAction::Stop),
-                ("ignore", CauseAction::Ignore),
-            ];
-            policy.action = Some(Setting { value: given.choice(&choices)?, from });
-        }
-        "when-running" => {
-            let choices =
-                [("ignore", WhenRunning::Ignore), ("warn", WhenRunning::Warn), ("incident", WhenRunning::Incident)];
-            policy.when_running = Some(Setting { value: given.choice(&choices)?, from });
-        }
-        "count" => policy.count = Some(Setting { value: given.budget()?, from }),
-        _ => return Err("unknown key".into()),
-    }
-    Ok(())
 }
 
 /// Puts the value of `key`, one of [`super::keys::SETTINGS_KEYS`], into the settings.
@@ -284,7 +321,11 @@ pub fn set_manager(settings: &mut Settings, key: &str, given: Given<'_>) -> Resu
         "manager.max-jobs" => settings.max_jobs = u32::try_from(given.number(MAX_JOBS)?).unwrap_or(u32::MAX),
         "manager.keep-incidents" => settings.keep_incidents = given.span(&KEEP_INCIDENTS)?,
         "manager.keep-finished" => settings.keep_finished = given.span(&KEEP_FINISHED)?,
-        _ => return Err("unknown key".into()),
+        "manager.record" => settings.record = Some(place(given)?),
+        _ => match key.strip_prefix("notify.") {
+            Some(key) => super::notify::set(&mut settings.notify, key, given)?,
+            None => return Err("unknown key".into()),
+        },
     }
     Ok(())
 }

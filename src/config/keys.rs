@@ -3,32 +3,32 @@
 //! probably meant by the others.
 
 use crate::engine::cause::Cause;
+pub use crate::engine::policy::CAUSE_KEYS;
 use crate::engine::policy::KEYS;
 
 /// Keys that name the units of a policy file; they belong to no layer's settings.
 pub const UNIT_KEYS: &[&str] = &["worker.unit", "worker.units"];
 
-/// What can be said about a cause, below `cause.NAME`.
-pub const CAUSE_KEYS: &[&str] = &["action", "when-running", "count"];
-
 /// Every key of `watcherd.toml`.
-pub const SETTINGS_KEYS: &[&str] =
-    &["manager.dry-run", "manager.max-jobs", "manager.keep-incidents", "manager.keep-finished"];
+pub const SETTINGS_KEYS: &[&str] = &[
+    "manager.dry-run",
+    "manager.max-jobs",
+    "manager.keep-incidents",
+    "manager.keep-finished",
+    "manager.record",
+    "notify.on",
+    "notify.command",
+    "notify.mail",
+    "notify.desktop",
+    "notify.per-hour",
+    "notify.per-worker",
+    "notify.dedupe",
+    "notify.retry",
+    "notify.give-up-after",
+];
 
 /// Keys and tables of policy files that are documented but not there yet; `cause.*` stands for every cause.
-pub const UNSUPPORTED: &[&str] = &[
-    "restart.same-cause",
-    "restart.cooldown",
-    "restart.then",
-    "restart.settle",
-    "cause.*.scale",
-    "cause.*.set",
-    "cause.*.until",
-    "cause.*.back-off",
-    "cause.*.budget",
-    "parameters",
-    "checkpoints",
-];
+pub const UNSUPPORTED: &[&str] = &[];
 
 /// What a name in a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn cause_key(key: &str) -> Name {
 
 /// Judges a table of a policy file.
 pub fn worker_table(table: &str) -> Name {
-    let tables = || KEYS.iter().filter_map(|key| key.split('.').next()).chain(["cause"]);
+    let tables = || KEYS.iter().filter_map(|key| key.split('.').next()).chain(["cause", "parameters"]);
     if tables().any(|known| known == table) {
         return Name::Known;
     }

@@ -6,19 +6,22 @@
 //! means, and nothing is written.
 
 mod check;
+mod checkpoints;
 pub mod complaint;
 pub mod dirs;
 mod given;
 pub mod keys;
+mod notify;
 mod overlap;
 mod progress;
+mod remedy;
 pub mod show;
 pub mod value;
 
 #[cfg(test)]
 mod tests;
 
-pub use check::{COMPLAINTS_MAX, PATTERNS_MAX, own_layer};
+pub use check::{COMPLAINTS_MAX, PATTERNS_MAX, layer_of, own_layer, settings_of};
 pub use complaint::{Complaint, Severity};
 pub use dirs::{Mode, search_path};
 
@@ -67,7 +70,7 @@ pub enum FileStatus {
 enum Content {
     Nothing,
     Layer(Arc<Layer>),
-    Settings(Settings, Vec<SettingsLine>),
+    Settings(Box<Settings>, Vec<SettingsLine>),
     Rules(Arc<Vec<Rule>>),
 }
 
@@ -154,6 +157,12 @@ pub fn load(mode: Mode, root: &Path) -> Loaded {
     load_dirs(&search_path(mode, root), None)
 }
 
+/// Reads the configuration in a directory that somebody named: one with `workers.d` or `watcherd.toml` in it, or a root.
+pub fn load_tree(mode: Mode, path: &Path) -> Loaded {
+    let is_one = [WORKERS_DIR, RULES_DIR, SETTINGS_FILE].iter().any(|below| path.join(below).exists());
+    if is_one { load_dirs(&[path.to_owned()], None) } else { load(mode, path) }
+}
+
 /// Reads the configuration again. Where a file is broken now, what `previous` read from it stays in force.
 pub fn load_over(previous: &Loaded, mode: Mode, root: &Path) -> Loaded {
     load_dirs(&search_path(mode, root), Some(previous))
@@ -214,6 +223,9 @@ pub fn cat(mode: Mode, root: &Path) -> (String, Vec<Complaint>) {
 fn load_dirs(search: &[PathBuf], previous: Option<&Loaded>) -> Loaded {
     let mut loaded = Loaded::default();
     loaded.add_listing(dirs::list(search), previous);
+    let (apprise, complaint) = notify::find_apprise(search.first().map(PathBuf::as_path));
+    loaded.policies.settings.notify.ways.apprise = apprise;
+    loaded.complaints.extend(complaint);
     loaded.finish()
 }
 
@@ -250,7 +262,7 @@ impl Loaded {
         match &content {
             Content::Nothing | Content::Rules(_) => {}
             Content::Layer(layer) => self.policies.layers.push(layer.clone()),
-            Content::Settings(settings, _) => self.policies.settings = settings.clone(),
+            Content::Settings(settings, _) => self.policies.settings = (**settings).clone(),
         }
         self.files.push(FileState { name, path, status, content });
     }
@@ -275,7 +287,7 @@ impl Loaded {
         }
         let (refused, complaints, content) = if path.file_name().is_some_and(|name| name == SETTINGS_FILE) {
             let checked = check::settings_file(path, &read.text);
-            let content = checked.content.map(|(settings, lines)| Content::Settings(settings, lines));
+            let content = checked.content.map(|(settings, lines)| Content::Settings(settings.into(), lines));
             (checked.refused, checked.complaints, content)
         } else if parent.is_some_and(|parent| parent == RULES_DIR) {
             let file = RuleFile::parse(&shown(path), &read.text, Examples::Prove);

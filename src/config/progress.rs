@@ -28,7 +28,9 @@ pub fn set(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) -> Resu
         "count" => put(&mut layer.progress_count, Some(path(given, "\"/srv/out/*.csv\"")?), from),
         "mtime" => put(&mut layer.progress_mtime, Some(path(given, "\"/srv/train/ckpt/*\"")?), from),
         "http" => put(&mut layer.progress_http, Some(address(given)?), from),
-        "command" => put(&mut layer.progress_command, Some(command(given)?), from),
+        "command" => {
+            put(&mut layer.progress_command, Some(command(given, "[\"/usr/bin/queue-status\", \"--json\"]")?), from)
+        }
         "journal" => put(&mut layer.progress_journal, Some(pattern(given)?), from),
         "every" => put(&mut layer.progress_every, given.span(&EVERY)?, from),
         "heartbeat" => put(&mut layer.progress_heartbeat, Some(given.span(&STALL)?), from),
@@ -39,6 +41,7 @@ pub fn set(layer: &mut Layer, key: &str, given: Given<'_>, from: Source) -> Resu
         "failed" => put(&mut layer.progress_failed, Some(field(given)?), from),
         "completed" => put(&mut layer.progress_completed, Some(field(given)?), from),
         "cursor" => put(&mut layer.progress_cursor, Some(field(given)?), from),
+        "stage" => put(&mut layer.progress_stage, Some(field(given)?), from),
         "stall-after" => put(&mut layer.stall_after, stall_after(given)?, from),
         "stall-min" => put(&mut layer.stall_min, given.span(&STALL)?, from),
         "stall-max" => put(&mut layer.stall_max, given.span(&STALL)?, from),
@@ -73,7 +76,7 @@ fn text<'a>(given: Given<'a>, example: &str) -> Result<&'a str, String> {
     }
 }
 
-fn path(given: Given<'_>, example: &str) -> Result<Arc<str>, String> {
+pub(super) fn path(given: Given<'_>, example: &str) -> Result<Arc<str>, String> {
     let text = text(given, example)?;
     if !text.starts_with('/') {
         return Err(format!("{} is not a full path, as in {example}", quoted(text)));
@@ -106,13 +109,25 @@ fn pattern(given: Given<'_>) -> Result<Arc<str>, String> {
     }
 }
 
-fn command(given: Given<'_>) -> Result<CommandLine, String> {
-    let words = given.words("[\"/usr/bin/queue-status\", \"--json\"]")?;
+pub(super) fn command(given: Given<'_>, example: &str) -> Result<CommandLine, String> {
+    let CommandLine(words) = command_line(given, example)?;
+    if !words[0].starts_with('/') {
+        return Err(format!("{} is not a full path", quoted(&words[0])));
+    }
+    Ok(CommandLine(words))
+}
+
+/// A program, by its full path or by a name that is looked for where systemd looks for programs, and its arguments.
+pub(super) fn command_line(given: Given<'_>, example: &str) -> Result<CommandLine, String> {
+    let words = given.words(example)?;
     if words.is_empty() || words.len() > WORDS_MAX {
         return Err(format!("a command has 1 to {WORDS_MAX} words"));
     }
-    if !words[0].starts_with('/') {
-        return Err(format!("{} is not a full path", quoted(&words[0])));
+    if words[0].is_empty() || (words[0].contains('/') && !words[0].starts_with('/')) {
+        return Err(format!("{} is neither a full path nor the name of a program", quoted(&words[0])));
+    }
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err("NUL is not allowed in a command".into());
     }
     Ok(CommandLine(words.into_iter().map(Arc::from).collect()))
 }

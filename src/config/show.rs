@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The configuration as text again: each key with its value, as a file would spell it, and the line that set it.
 
+use super::given::{Given, with_value};
 use super::value::ExactSpan;
+use crate::engine::action::Verify;
 use crate::engine::condition::Condition;
 use crate::engine::pace::StallAfter;
+use crate::engine::policy::remedy::{Assignments, Names, Remedy, Scales};
 use crate::engine::policy::{
-    AfterSuccess, BackOff, Budget, CauseAction, CommandLine, DumpSignal, Layer, OnExhausted, Percent, Policy, Setting,
-    Settings, Size, Source, Text, Total, WhenRunning,
+    AfterSuccess, BackOff, Budget, CauseAction, CommandLine, DumpSignal, Layer, Leftovers, OnExhausted, Percent,
+    Policy, Setting, Settings, Size, Source, Text, Total, WhenRunning,
 };
+use crate::engine::until::Until;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +28,9 @@ pub struct Entry {
 /// What one file, or one `watcherctl run`, sets; without its unit patterns.
 pub fn entries(layer: &Layer) -> Vec<Entry> {
     let settings = [
+        entry("worker.dry-run", &layer.dry_run),
         entry("worker.after-success", &layer.after_success),
+        entry("worker.notify", &layer.notify),
         entry("progress.notify", &layer.progress_notify),
         entry("progress.file", &layer.progress_file),
         entry("progress.count", &layer.progress_count),
@@ -41,6 +47,7 @@ pub fn entries(layer: &Layer) -> Vec<Entry> {
         entry("progress.failed", &layer.progress_failed),
         entry("progress.completed", &layer.progress_completed),
         entry("progress.cursor", &layer.progress_cursor),
+        entry("progress.stage", &layer.progress_stage),
         entry("progress.stall-after", &layer.stall_after),
         entry("progress.stall-min", &layer.stall_min),
         entry("progress.stall-max", &layer.stall_max),
@@ -57,10 +64,24 @@ pub fn entries(layer: &Layer) -> Vec<Entry> {
         entry("restart.budget", &layer.budget),
         entry("restart.reset-after", &layer.reset_after),
         entry("restart.verify", &layer.verify),
+        entry("restart.same-cause", &layer.same_cause),
+        entry("restart.by-verdict", &layer.by_verdict),
+        entry("restart.cooldown", &layer.cooldown),
+        entry("restart.restore-after", &layer.restore_after),
+        entry("restart.leftovers", &layer.leftovers),
+        entry("restart.settle", &layer.settle),
+        entry("restart.then", &layer.then),
+        entry("restart.then-retries", &layer.then_retries),
+        entry("restart.then-within", &layer.then_within),
         entry("restart.grace", &layer.grace),
         entry("restart.dump-signal", &layer.dump_signal),
         entry("restart.dump-grace", &layer.dump_grace),
+        entry("restart.dump-command", &layer.dump_command),
         entry("restart.on-exhausted", &layer.on_exhausted),
+        entry("checkpoints.path", &layer.checkpoints_path),
+        entry("checkpoints.keep", &layer.checkpoints_keep),
+        entry("checkpoints.max-age", &layer.checkpoints_max_age),
+        entry("checkpoints.verify", &layer.checkpoints_verify),
     ];
     let causes = layer.causes.iter().flat_map(|(cause, policy)| {
         let key = |name: &str| format!("cause.{cause}.{name}");
@@ -68,10 +89,32 @@ pub fn entries(layer: &Layer) -> Vec<Entry> {
             entry(&key("action"), &policy.action),
             entry(&key("when-running"), &policy.when_running),
             entry(&key("count"), &policy.count),
+            entry(&key("back-off"), &policy.back_off),
+            entry(&key("budget"), &policy.budget),
+            entry(&key("until"), &policy.until),
+            entry(&key("set"), &policy.set),
+            entry(&key("scale"), &policy.scale),
+            entry(&key("unset"), &policy.unset),
+            entry(&key("max-attempts"), &policy.max_attempts),
+            entry(&key("try-next"), &policy.try_next),
         ];
         entries.into_iter().flatten()
     });
-    settings.into_iter().flatten().chain(causes).collect()
+    let parameters = layer.parameters.iter().map(|(name, setting)| Entry {
+        key: format!("parameters.{name}"),
+        value: setting.value.text(),
+        from: setting.from.clone(),
+    });
+    settings.into_iter().flatten().chain(causes).chain(parameters).collect()
+}
+
+/// A value as a command line would give it: a text without its quotes.
+pub fn argument(value: &str) -> String {
+    let text = with_value(Given::Argument(value), |given| match given {
+        Given::Text(text) => Ok(text.to_owned()),
+        _ => Err(String::new()),
+    });
+    text.unwrap_or_else(|_| value.to_owned())
 }
 
 /// A worker's complete policy: every key that has a value, also those that nobody set.
@@ -81,12 +124,14 @@ pub fn policy_entries(policy: &Policy) -> Vec<Entry> {
 
 /// The settings: every key, with the value that is in force.
 pub fn settings_values(settings: &Settings) -> Vec<(&'static str, String)> {
-    vec![
+    let manager = vec![
         ("manager.dry-run", settings.dry_run.to_string()),
         ("manager.max-jobs", settings.max_jobs.to_string()),
         ("manager.keep-incidents", span(&settings.keep_incidents)),
         ("manager.keep-finished", span(&settings.keep_finished)),
-    ]
+        ("manager.record", settings.record.as_deref().map(quoted).unwrap_or_default()),
+    ];
+    manager.into_iter().chain(super::notify::values(&settings.notify)).collect()
 }
 
 fn entry<T: Shown>(key: &str, setting: &Option<Setting<T>>) -> Option<Entry> {
@@ -94,8 +139,15 @@ fn entry<T: Shown>(key: &str, setting: &Option<Setting<T>>) -> Option<Entry> {
     Some(Entry { key: key.into(), value: setting.value.shown()?, from: setting.from.clone() })
 }
 
-fn span(span: &Duration) -> String {
+pub(super) fn span(span: &Duration) -> String {
     format!("\"{}\"", ExactSpan(*span))
+}
+
+pub(super) fn pauses(pauses: &BackOff) -> String {
+    match pauses {
+        BackOff { first, cap } if first == cap => span(cap),
+        BackOff { first, cap } => format!("\"{}..{}\"", ExactSpan(*first), ExactSpan(*cap)),
+    }
 }
 
 /// A value as a policy file spells it; `None` if nothing is set.
@@ -133,15 +185,26 @@ shown! {
         other => quoted(&other.text()),
     };
     Budget: budget => format!("\"{}/{}\"", budget.attempts, ExactSpan(budget.window));
-    BackOff: pauses => match pauses {
-        BackOff { first, cap } if first == cap => span(cap),
-        BackOff { first, cap } => format!("\"{}..{}\"", ExactSpan(*first), ExactSpan(*cap)),
-    };
+    BackOff: both => pauses(both);
     DumpSignal: signal => quoted(&signal.text());
     AfterSuccess: after => quoted(&after.text());
     OnExhausted: what => quoted(&what.text());
     CauseAction: action => quoted(&action.text());
     WhenRunning: when => quoted(&when.text());
+    Leftovers: what => quoted(&what.text());
+    Verify: how => match how {
+        Verify::Command(command) => Some(command.clone()).text(),
+        word => quoted(&word.text()),
+    };
+    Until: until => quoted(&match until {
+        Until::Free(path, bytes) => format!("free({path}) > {}", exact_size(*bytes)),
+        Until::GpuFree(bytes) => format!("gpu-free({})", exact_size(*bytes)),
+        other => other.to_string(),
+    });
+    Assignments: values => values.text();
+    Scales: scales => scales.text();
+    Names: names => names.text();
+    Vec<Remedy>: ladder => ladder.text();
 }
 
 impl<T: Shown> Shown for Option<T> {

@@ -2,7 +2,9 @@
 use super::*;
 use crate::engine::cause::Cause;
 use crate::engine::ids::WorkerName;
-use crate::engine::policy::{BackOff, Budget, CauseAction, KEYS, OnExhausted, Total};
+use crate::engine::notice::{NoticeSettings, Ways};
+use crate::engine::policy::{BackOff, Budget, CauseAction, CommandLine, KEYS, OnExhausted, Total};
+use crate::engine::view::NoticeStage;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
@@ -122,11 +124,39 @@ const WRONG_VALUES: &[(&str, &[&str])] = &[
     ("[restart]\nverify = \"25h\"", &["4: restart.verify: \"25h\" is out of range, 0 to 1d is allowed"]),
     (
         "[restart]\non-exhausted = \"explode\"",
-        &["4: restart.on-exhausted: \"explode\" is not one of \"quarantine\", \"stop\" and \"next-remedy\""],
+        &["4: restart.on-exhausted: \"explode\" is not one of \"quarantine\", \"stop\", \"pause\" and \"next-remedy\""],
     ),
     (
-        "[restart]\non-exhausted = \"next-remedy\"",
-        &["4: restart.on-exhausted: there are no further remedies in this version; \"quarantine\" is used instead"],
+        "[cause.gpu-oom]\nscale = { B = \"x0.5\" }",
+        &["4: cause.gpu-oom: B is not declared in [parameters] of this file; without a declaration it is not changed"],
+    ),
+    (
+        "[parameters]\nB = { default = 4, range = [1, 8] }\n[cause.gpu-oom]\nset = { B = 9 }",
+        &["6: cause.gpu-oom: B: \"9\" is not a whole number from 1 to 8"],
+    ),
+    (
+        "[parameters]\nB = { range = [1, 8] }",
+        &["4: parameters.B: the default is missing, as in { default = 64, range = [1, 512] }"],
+    ),
+    (
+        "[parameters]\nB = { default = 4, rnage = [1, 8] }",
+        &["4: parameters.B: \"rnage\" is not one of default, range and choices"],
+    ),
+    (
+        "[parameters]\nWATCHERD_B = { default = 4 }",
+        &["4: parameters.WATCHERD_B: \"WATCHERD_B\": names that begin with WATCHERD_ are watcherd's own"],
+    ),
+    (
+        "[cause.gpu-oom]\ntry-next = [{ action = \"hold\", when = 1 }]",
+        &["4: cause.gpu-oom.try-next: \"when\" is not one of action, until, set, scale and unset"],
+    ),
+    (
+        "[cause.gpu-oom]\ntry-next = [{ until = \"free(srv) > 1G\" }]",
+        &["4: cause.gpu-oom.try-next: until: \"srv\" is not an absolute path"],
+    ),
+    (
+        "[restart]\nthen = [\"./next\"]",
+        &["4: restart.then: \"./next\" is neither a full path nor the name of a program"],
     ),
     ("[progress]\ntotal = 0", &["4: progress.total: 0 is not a whole number of 1 or more"]),
     ("[progress]\ntotal = -5", &["4: progress.total: this is not a whole number of 1 or more"]),
@@ -157,7 +187,6 @@ const WRONG_VALUES: &[(&str, &[&str])] = &[
         &[
             "5: limits.cpu: \"lots\" is not a percentage of one processor, as in \"90%\" or \"400%\"",
             "6: limits.for: \"0s\" is out of range, 5s to 1d is allowed",
-            "7: parameters: is not supported by this version and has no effect",
         ],
     ),
     ("[cause.segfault]\naction = \"hold\"", &[]),
@@ -181,7 +210,7 @@ const WRONG_VALUES: &[(&str, &[&str])] = &[
         "[cause.gpu-oom]\nactoin = \"hold\"\nscale = { BATCH_SIZE = \"x0.5\" }",
         &[
             "4: cause.gpu-oom.actoin: unknown key, it has no effect; did you mean \"action\"?",
-            "5: cause.gpu-oom.scale: is not supported by this version and has no effect",
+            "5: cause.gpu-oom: BATCH_SIZE is not declared in [parameters] of this file; without a declaration it is not changed",
         ],
     ),
     (
@@ -191,7 +220,7 @@ const WRONG_VALUES: &[(&str, &[&str])] = &[
     ("[restart]\ncolour = 1", &["4: restart.colour: unknown key, it has no effect"]),
     (
         "[restart]\nnotify = true",
-        &["4: restart.notify: unknown key, it has no effect; \"notify\" belongs into [progress]"],
+        &["4: restart.notify: unknown key, it has no effect; \"notify\" belongs into [worker]"],
     ),
     ("[restrat]\ngrace = 1", &["3: restrat: unknown table, it has no effect; did you mean [restart]?"]),
     ("[manager]\ndry-run = true", &["3: manager: this table belongs into watcherd.toml; it has no effect here"]),
@@ -286,7 +315,7 @@ fn a_wrong_file_is_told_and_refused_alone() {
 
 #[test]
 fn settings_are_read_and_checked() {
-    let good = "[manager]\ndry-run = true\nmax-jobs = 128\nkeep-incidents = \"30d\"\nkeep-finished = \"1h\"\n";
+    let good = "[manager]\ndry-run = true\nmax-jobs = 128\nkeep-incidents = \"30d\"\nkeep-finished = \"1h\"\nrecord = \"recordings\"\n";
     let root = Root::new(&[("usr/lib/watcherd/watcherd.toml", good)]);
     let settings = root.load().policies.settings;
     assert_eq!(
@@ -296,6 +325,8 @@ fn settings_are_read_and_checked() {
             max_jobs: 128,
             keep_incidents: Duration::from_secs(30 * 86_400),
             keep_finished: Duration::from_secs(3600),
+            record: Some("recordings".into()),
+            notify: NoticeSettings::default(),
         }
     );
     let cases: &[(&str, &str)] = &[
@@ -305,9 +336,25 @@ fn settings_are_read_and_checked() {
             "[manager]\nkeep-incidents = \"11y\"",
             ":2: manager.keep-incidents: \"11y\" is out of range, 1h to 3650d is allowed",
         ),
+        ("[manager]\nrecord = \"../x\"", ":2: manager.record: \"../x\" is no path; \"..\" is not allowed in it"),
         (
             "[manager]\nkeep-finished = \"0s\"",
             ":2: manager.keep-finished: \"0s\" is out of range, 1min to 365d is allowed",
+        ),
+        (
+            "[notify]\non = []",
+            ":2: notify.on: the list is empty; without a command, mail and apprise.conf nothing is sent",
+        ),
+        ("[notify]\non = [\"open\"]", ":2: notify.on: \"open\" is not one of \"opened\", \"final\" and \"closed\""),
+        ("[notify]\nper-hour = 0", ":2: notify.per-hour: 0 is not a whole number from 1 to 500"),
+        ("[notify]\ncommand = [\"page-me\"]", ":2: notify.command: \"page-me\" is not a full path"),
+        (
+            "[notify]\nmail = \"-Xlog root\"",
+            ":2: notify.mail: \"-Xlog root\" is no mail address such as \"root\" or \"ops@example.org\"",
+        ),
+        (
+            "[notify]\ngive-up-after = \"1s\"",
+            ":2: notify.give-up-after: \"1s\" is out of range, 1min to 30d is allowed",
         ),
         ("[manager]\ndryrun = true", ":2: manager.dryrun: unknown key, it has no effect; did you mean \"dry-run\"?"),
         ("dry-run = true", ":1: dry-run: unknown key, it has no effect; \"dry-run\" belongs into [manager]"),
@@ -346,8 +393,8 @@ fn every_key_of_a_file_arrives_in_the_layer() {
     assert_eq!(policy.budget.value, Budget { attempts: 7, window: Duration::from_secs(86_400) });
     assert_eq!(policy.grace.value, Duration::from_millis(1500));
     assert_eq!(policy.on_exhausted.value, OnExhausted::Stop);
-    assert_eq!(policy.causes[&Cause::Segfault].values().0, Some(CauseAction::Hold));
-    assert_eq!(policy.causes[&Cause::DiskFull].values().0, Some(CauseAction::Ignore));
+    assert_eq!(policy.causes[&Cause::Segfault].action.as_ref().map(|s| s.value), Some(CauseAction::Hold));
+    assert_eq!(policy.causes[&Cause::DiskFull].action.as_ref().map(|s| s.value), Some(CauseAction::Ignore));
     assert!(policy.grace.from.0.ends_with("/etc/watcherd/workers.d/a.toml:13"), "{}", policy.grace.from);
 }
 
@@ -581,7 +628,7 @@ fn keys_given_one_by_one_make_a_layer_or_one_clear_refusal() {
     assert_eq!(layer.written, pairs);
     assert_eq!(own_layer(&layer.written, "watcherctl run"), Ok(layer.clone()));
     assert_eq!(layer.grace.expect("a grace").from.0.as_ref(), "watcherctl run");
-    assert_eq!(layer.causes[&Cause::Segfault].values().0, Some(CauseAction::Hold));
+    assert_eq!(layer.causes[&Cause::Segfault].action.as_ref().map(|s| s.value), Some(CauseAction::Hold));
     assert!(layer.units.is_empty() && layer.file.is_empty());
 
     let refused = [
@@ -589,12 +636,23 @@ fn keys_given_one_by_one_make_a_layer_or_one_clear_refusal() {
         ("restart.bugdet", "5/1h", "restart.bugdet: unknown key; did you mean \"budget\"?"),
         ("restrat.budget", "5/1h", "restrat.budget: unknown table; did you mean [restart]?"),
         ("restart.budget", "", "restart.budget: \"\" is not a budget; write attempts and a window, as in \"5/1h\""),
-        ("restart.cooldown", "1s", "restart.cooldown: is not supported by this version"),
+        ("restart.cooldown", "2d", "restart.cooldown: \"2d\" is out of range, 0 to 1d is allowed"),
         ("limits.memory", "0", "limits.memory: \"0\" is no limit; leave the key out for none"),
         ("worker.unit", "x", "worker.unit: cannot be given here, the policy belongs to one worker already"),
         ("cause.segfalt.action", "hold", "cause.segfalt.action: unknown cause; did you mean \"segfault\"?"),
         ("cause.segfault", "hold", "cause.segfault: write cause.NAME.action, as in cause.segfault.action"),
-        ("cause.segfault.scale", "x", "cause.segfault.scale: is not supported by this version"),
+        ("cause.segfault.scale", "x", "cause.segfault.scale: \"x\" is not a value as policy files spell it"),
+        (
+            "cause.segfault.until",
+            "full(/)",
+            "cause.segfault.until: a condition is one of free(PATH) > SIZE, pressure(cpu|memory|io) < PERCENT, reachable(tcp://HOST:PORT), exists(PATH), at(HH:MM) and gpu-free(SIZE)",
+        ),
+        (
+            "parameters.B",
+            "{ default = 64, range = [1, 8] }",
+            "parameters.B: default: \"64\" is not a whole number from 1 to 8",
+        ),
+        ("parameters.a b", "{ default = 64 }", "parameters.a b: \"a b\" is not the name of an environment variable"),
         ("progress.total", "0", "progress.total: \"0\" is not a whole number of 1 or more"),
         ("progress.notify", "maybe", "progress.notify: \"maybe\" is neither \"true\" nor \"false\""),
         ("restart.grace", "5s\n", "restart.grace: control characters are not allowed in \"5s\\n\""),
@@ -678,6 +736,39 @@ fn uncommented(sample: &str) -> String {
 }
 
 #[test]
+fn ways_to_send_notices_are_read_and_apprise_is_found_by_its_file() {
+    let text = "[notify]\nmail = \"ops@example.org\"\ncommand = [\"/bin/page\", \"a \\\"b\\\" $(c)\"]\non = [\"final\"]\n\
+        per-hour = 3\nper-worker = 2\ndedupe = 0\nretry = \"1s..2s\"\ngive-up-after = \"2h\"\ndesktop = true\n";
+    let root = Root::new(&[("etc/watcherd/watcherd.toml", text)]);
+    let notify = root.load().policies.settings.notify;
+    let expected = NoticeSettings {
+        on: vec![NoticeStage::Final],
+        ways: Ways {
+            apprise: false,
+            mail: Some("ops@example.org".into()),
+            command: Some(CommandLine(vec!["/bin/page".into(), "a \"b\" $(c)".into()])),
+            desktop: true,
+        },
+        per_hour: 3,
+        per_worker: 2,
+        dedupe: Duration::ZERO,
+        retry: BackOff { first: Duration::from_secs(1), cap: Duration::from_secs(2) },
+        give_up_after: Duration::from_secs(7_200),
+    };
+    assert_eq!(notify, expected);
+    assert!(!Root::new(&[]).load().policies.settings.notify.ways.is_any(), "nothing is sent by default");
+    let root = Root::new(&[("etc/watcherd/apprise.conf", "json://x")]);
+    let file = root.path("etc/watcherd/apprise.conf");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let text = "everybody may read this file and the passwords in it; run chmod o-r";
+    assert_eq!(root.complaints(&root.load()), [format!("/etc/watcherd/apprise.conf: {text}")]);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("it is ours");
+    assert_eq!(root.complaints(&root.load()), [""; 0]);
+    assert!(root.load().policies.settings.notify.ways.apprise);
+    assert!(!Root::new(&[("usr/lib/watcherd/apprise.conf", "x")]).load().policies.settings.notify.ways.apprise);
+}
+
+#[test]
 fn the_samples_show_every_key_with_its_default() {
     let root = Root::new(&[
         ("etc/watcherd/watcherd.toml", &uncommented(SAMPLE_SETTINGS)),
@@ -693,13 +784,18 @@ fn the_samples_show_every_key_with_its_default() {
         let key = key.trim_start_matches("worker.");
         assert!(SAMPLE_WORKER.contains(&format!("\n#{key} = ")), "{key} is not in the sample");
     }
-    assert_eq!(loaded.policies.settings, Settings::default());
+    let ways = Ways { mail: Some("root".into()), command: None, ..Ways::default() };
+    let mut settings = loaded.policies.settings.clone();
+    assert_eq!(settings.notify.ways.command.take().expect("the sample has one").0.len(), 1);
+    assert_eq!(settings.record.take().as_deref(), Some("recordings"));
+    assert_eq!(std::mem::take(&mut settings.notify.ways), ways, "only these have no default to show");
+    assert_eq!(settings, Settings::default());
     let name = WorkerName::parse("train").expect("a name");
     let policy = loaded.policies.resolve(&name, None).expect("a policy");
     let differing = policy.differing_keys(&Default::default());
     let defaults: Vec<String> = show::policy_entries(&Default::default()).into_iter().map(|entry| entry.key).collect();
     let without: Vec<&str> = KEYS.iter().copied().filter(|key| !defaults.iter().any(|known| known == key)).collect();
-    assert_eq!(differing, [&without[..], &["cause"]].concat(), "only these have no default to show");
+    assert_eq!(differing, [&without[..], &["cause", "parameters"]].concat(), "only these have no default to show");
 
     let untouched = Root::new(&[("etc/watcherd/watcherd.toml", SAMPLE_SETTINGS)]).load();
     assert!(untouched.complaints.is_empty());
@@ -710,7 +806,13 @@ fn the_samples_show_every_key_with_its_default() {
 fn every_key_has_a_reader_and_is_printed_so_that_it_can_be_read_back() {
     let value = |key: &str| match key {
         "worker.after-success" => "restart",
-        "progress.notify" => "true",
+        "progress.notify" | "worker.dry-run" => "true",
+        "restart.by-verdict" => "false",
+        "restart.same-cause" | "restart.then-retries" => "9",
+        "restart.leftovers" => "keep",
+        "checkpoints.keep" => "3",
+        "restart.then" | "checkpoints.verify" => "[\"/bin/curl\", \"a b\"]",
+        "worker.notify" => "false",
         "progress.total" => "7",
         "restart.back-off" => "1s..1min 1s",
         "restart.budget" => "3/1h 1min 1s",
@@ -721,11 +823,11 @@ fn every_key_has_a_reader_and_is_printed_so_that_it_can_be_read_back() {
         "progress.strikes" => "7",
         "progress.stalled-when" | "progress.complete-when" => "a == 0 and b > 1.5",
         "progress.http" => "http://localhost:8001/status",
-        "progress.file" | "progress.count" | "progress.mtime" => "/srv/out/*.csv",
+        "checkpoints.path" | "progress.file" | "progress.count" | "progress.mtime" => "/srv/out/*.csv",
         "progress.journal" => "step (.+)/(.+)",
-        "progress.command" => "[\"/bin/true\", \"a b\"]",
+        "progress.command" | "restart.dump-command" => "[\"/bin/true\", \"a b\"]",
         "progress.value" | "progress.active" | "progress.pending" | "progress.failed" => "/queue/it",
-        "progress.completed" | "progress.cursor" => "name",
+        "progress.completed" | "progress.cursor" | "progress.stage" => "name",
         _ => "1min 1s 1ms",
     };
     let pairs: Vec<(String, String)> = KEYS.iter().map(|key| ((*key).into(), value(key).into())).collect();

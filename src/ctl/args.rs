@@ -114,8 +114,10 @@ pub enum Verb {
     Hold(Hold),
     /// End holds
     Release(Release),
-    /// Forget failed attempts and end a quarantine
-    Reset(Workers),
+    /// Forget failed attempts and end a quarantine, or give changed parameters back
+    Reset(Reset),
+    /// Change parameters of a worker, for its next start
+    Set(Set),
     /// Take workers out of service until they are reset
     Quarantine(Workers),
     /// Report progress, from inside a worker
@@ -124,6 +126,10 @@ pub enum Verb {
     Incidents(Incidents),
     /// Show incidents in full
     Incident(Incident),
+    /// List a worker's checkpoints; exit status 3 if the newest cannot be used or is too old
+    Checkpoints(Checkpoints),
+    /// Try whether notices arrive, or show what became of them
+    Notify(Notify),
     /// Show a worker's journal
     Logs(Logs),
     /// Print every change as it happens, one line each
@@ -134,10 +140,15 @@ pub enum Verb {
     Diagnose(Diagnose),
     /// Check configuration files; exit status 78 if there are errors
     Check(Check),
+    /// Show what another policy would have decided about what was recorded; exit status 1 if that differs
+    Replay(Replay),
     /// Show the configuration
     Config(Config),
     /// Read the configuration anew and say what changes
     Reload,
+    /// Print names for completion
+    #[command(hide = true)]
+    Names(Names),
     /// Print a completion script
     #[command(hide = true)]
     Completions(Completions),
@@ -158,6 +169,36 @@ pub struct Workers {
     /// Names or globs of workers
     #[arg(value_name = "WORKER", required = true)]
     pub workers: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Reset {
+    /// Names or globs of workers
+    #[arg(value_name = "WORKER", required = true)]
+    pub workers: Vec<String>,
+    /// Give every changed parameter back to the unit; attempts and quarantine stay as they are
+    #[arg(long)]
+    pub parameters: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Set {
+    /// Name of a worker
+    #[arg(value_name = "WORKER")]
+    pub worker: String,
+    /// A parameter that the policy declares, and its value; nothing behind the sign gives it back to the unit
+    #[arg(value_name = "NAME=VALUE", required = true)]
+    pub parameters: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Checkpoints {
+    /// Name or glob of workers
+    #[arg(value_name = "WORKER")]
+    pub worker: String,
+    /// Look into the files even where the policy says off, and run its command, if it has one
+    #[arg(long)]
+    pub verify: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -192,10 +233,10 @@ pub struct Run {
     #[arg(short = 'E', long, value_name = "NAME[=VALUE]")]
     pub setenv: Vec<String>,
     /// The working directory
-    #[arg(short = 'd', long, value_name = "DIR", conflicts_with = "same_dir", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "DIR", conflicts_with = "same_dir", value_hint = ValueHint::DirPath)]
     pub working_directory: Option<String>,
     /// Run in the current directory
-    #[arg(long)]
+    #[arg(short = 'd', long)]
     pub same_dir: bool,
     /// The user that it runs as
     #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
@@ -289,6 +330,9 @@ pub struct Beat {
     /// What the work is about at the moment; the same again and again is no progress
     #[arg(long, value_name = "TEXT")]
     pub cursor: Option<String>,
+    /// Which part of its work the worker is in, such as train or evaluate; each has a pace of its own
+    #[arg(long, value_name = "TEXT")]
+    pub stage: Option<String>,
     /// A number for rules and for people, such as pending=7; may be given several times
     #[arg(long = "value", value_name = "NAME=N", value_parser = pair)]
     pub values: Vec<(String, String)>,
@@ -327,6 +371,20 @@ pub struct Incident {
 }
 
 #[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Notify {
+    /// Send a notice the way that all notices go, and wait until it was sent
+    #[arg(long)]
+    pub test: bool,
+    /// Show what waits to be sent, and what became of the notices of the last day
+    #[arg(long)]
+    pub list: bool,
+    /// Send the notice on the standard input; for watcherd's own units
+    #[arg(long, hide = true)]
+    pub deliver: bool,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct Logs {
     /// Names or globs of workers
     #[arg(value_name = "WORKER", required_unless_present = "incident")]
@@ -337,7 +395,7 @@ pub struct Logs {
     /// Only the run that failed in this incident
     #[arg(long, value_name = "INCIDENT", conflicts_with = "workers")]
     pub incident: Option<u32>,
-    /// Only lines from then on
+    /// Only lines from then on: 2h, today, "2026-11-23 18:00"
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
 }
@@ -386,6 +444,20 @@ pub struct Check {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct Replay {
+    /// What "watcherd --record" or the setting manager.record has written; "-" for the standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Decide by the configuration in this directory, which has workers.d in it or is the root of a file system; by the
+    /// recorded one if it is not given
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub policy: Option<PathBuf>,
+    /// Show only decisions that differ
+    #[arg(long)]
+    pub changes: bool,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct Config {
     #[command(subcommand)]
     pub verb: ConfigVerb,
@@ -400,6 +472,19 @@ pub enum ConfigVerb {
     Cat,
     /// Print the values in force, each with the line that set it
     Show,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Names {
+    #[arg(value_name = "KIND")]
+    pub kind: NameKind,
+}
+
+/// What can be named; an argument says so by the name of its value.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    Workers,
+    Incidents,
 }
 
 #[derive(Args, Clone, Debug)]

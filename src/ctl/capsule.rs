@@ -86,6 +86,12 @@ impl Capsule {
         {
             let _ = writeln!(text, "Kernel stack of the main thread:\n{stack}");
         }
+        if let Some(dump) = self.read("dump") {
+            let _ = writeln!(text, "Stacks, seen from outside:\n{}", first_lines(&dump));
+        }
+        if let Some(gpus) = self.read("gpu") {
+            let _ = writeln!(text, "GPUs:\n{}", first_lines(&gpus));
+        }
         if let Some(notes) = self.read("notes") {
             let _ = writeln!(text, "Not saved:\n{}", first_lines(&notes));
         }
@@ -150,16 +156,18 @@ mod tests {
             "stacks",
             "==> /proc/7/task/7/stack <==\n[<0>] futex_wait\n[<0>] do_syscall_64\n\n==> /proc/7/task/8/stack <==\n[<0>] nfs\n",
         );
+        put("gpu", "DEVICE UUID\n0 GPU-a\n\nDEVICE PID\n0 7\n");
         put("process/7/environ", "A=b\n");
         put("notes", "last lines: not in time\n");
         let mut files = Vec::new();
         list(place.path(), place.path(), &mut files).expect("readable");
         let text = Capsule { directory: place.path().to_owned(), files }.text();
         for expected in [
-            "Saved evidence: 5 files, 1 KiB, in /",
+            "Saved evidence: 6 files, 1 KiB, in /",
             "Progress: 5/10; no progress for 5min",
             "     2 D nfs_wait                 io\n     1 S futex_wait_queue         python3 -u\n",
             "main thread:\n  [<0>] futex_wait\n  [<0>] do_syscall_64\n",
+            "GPUs:\n  DEVICE UUID\n  0 GPU-a\n  \n  DEVICE PID\n  0 7\n",
             "Not saved:\n  last lines: not in time\n",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");

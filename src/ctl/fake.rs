@@ -31,6 +31,7 @@ pub struct Script {
     pub holds: Vec<HoldRow>,
     pub incidents: Vec<Dict>,
     pub plan: Vec<Dict>,
+    pub notices: Vec<Dict>,
     /// The answer to the next change.
     pub refusal: Option<ApiError>,
     /// How jobs end.
@@ -303,6 +304,18 @@ impl Manager {
         let mut script = lock(&self.script);
         script.calls.push(format!("Reload {flags}"));
         std::mem::take(&mut script.plan)
+    }
+
+    fn list_notices(&self) -> Vec<Dict> {
+        let mut script = lock(&self.script);
+        script.calls.push("ListNotices".into());
+        std::mem::take(&mut script.notices)
+    }
+
+    fn test_notice(&self, flags: u64) -> Result<(), ApiError> {
+        let mut script = lock(&self.script);
+        script.calls.push(format!("TestNotice {flags}"));
+        script.refusal.take().map_or(Ok(()), Err)
     }
 
     #[zbus(signal)]

@@ -3,7 +3,15 @@
 
 use super::args::Global;
 use super::failure::Failure;
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
+
+/// Lines around the end of a run whose process is unknown are looked for in these seconds before and after it.
+const BEFORE_SECONDS: u64 = 2;
+const AFTER_SECONDS: u64 = 120;
+/// So many processes are looked for.
+const PIDS_MAX: usize = 64;
 
 /// A call of journalctl for one or more units.
 pub fn command(units: &[String], options: &Global) -> Result<Command, Failure> {
@@ -39,8 +47,39 @@ pub fn of_run(run: &str) -> Vec<String> {
     words
 }
 
+/// The processes of the unit whose lines journald could not tie to any run: it looks up a process when it reads the line,
+/// and may find it gone. Times are seconds since 1970.
+fn unattributed(unit: &str, since: u64, until: u64, options: &Global) -> BTreeSet<u32> {
+    let Ok(mut command) = command(&[unit.to_owned()], options) else { return BTreeSet::new() };
+    command.args(["--no-pager", "--quiet", "--output=json", "--output-fields=_PID,_SYSTEMD_INVOCATION_ID"]);
+    command.args([&format!("--since=@{since}"), &format!("--until=@{until}"), "--lines=10000", "_TRANSPORT=stdout"]);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = output.map(|output| output.stdout).unwrap_or_default();
+    let pid = |line: &[u8]| {
+        let entry: Value = serde_json::from_slice(line).ok()?;
+        let is_known = entry.get("_SYSTEMD_INVOCATION_ID").is_some();
+        entry["_PID"].as_str()?.parse().ok().filter(|_| !is_known)
+    };
+    output.split(|byte| *byte == b'\n').filter_map(pid).take(PIDS_MAX).collect()
+}
+
+/// The last lines of a run that failed, with those of its processes that were written just before their end. `failed` and
+/// `next`, when the next run was started, are microseconds since 1970; the latter is 0 if that is not known.
+pub fn last_lines_of_failed(unit: &str, run: &str, (failed, next): (u64, u64), lines: u32, options: &Global) -> String {
+    let failed = failed / 1_000_000;
+    let until = if next == 0 { failed + AFTER_SECONDS } else { next / 1_000_000 + 1 };
+    let pids = unattributed(unit, failed.saturating_sub(BEFORE_SECONDS), until, options);
+    let option = if options.user { "_SYSTEMD_USER_UNIT" } else { "_SYSTEMD_UNIT" };
+    let more = pids.iter().flat_map(|pid| ["+".to_owned(), format!("_PID={pid}"), format!("{option}={unit}")]);
+    read_last(unit, of_run(run).into_iter().chain(more), lines, options)
+}
+
 /// The last lines of a run, or of the unit if there is none; empty if they may not be seen.
 pub fn last_lines(unit: &str, run: &str, lines: u32, options: &Global) -> String {
+    read_last(unit, if run.is_empty() { Vec::new() } else { of_run(run) }, lines, options)
+}
+
+fn read_last(unit: &str, matches: impl IntoIterator<Item = String>, lines: u32, options: &Global) -> String {
     if lines == 0 {
         return String::new();
     }
@@ -49,9 +88,7 @@ pub fn last_lines(unit: &str, run: &str, lines: u32, options: &Global) -> String
     if options.output.is_none() {
         command.arg("--output=short");
     }
-    if !run.is_empty() {
-        command.args(of_run(run));
-    }
+    command.args(matches);
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }

@@ -9,6 +9,7 @@ pub mod args;
 mod capsule;
 mod cases;
 mod connect;
+mod deliver;
 mod events;
 mod failure;
 mod journal;

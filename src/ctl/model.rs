@@ -53,12 +53,16 @@ pub struct Worker {
     pub stall_deadline_timestamp: u64,
     /// Where the progress is read, whether it can be read, and if not, why.
     pub sources: Vec<(String, bool, String)>,
+    /// When each that can be read said something new.
+    pub source_timestamps: Vec<(String, u64)>,
     pub values: BTreeMap<String, f64>,
     pub attempts: u32,
     pub budget_left: u32,
     pub next_action: String,
     pub next_action_timestamp: u64,
     pub held: bool,
+    /// Name, the value from the next start on, the unit's own.
+    pub parameters: Vec<(String, String, String)>,
     pub intended_up: bool,
     #[serde(rename = "NRuns")]
     pub runs: u64,
@@ -90,6 +94,10 @@ pub struct Incident {
     pub result: String,
     /// Action, when, the policy line that chose it, outcome.
     pub remedies: Vec<(String, u64, String, String)>,
+    /// The incident that stands for it; 0 for none.
+    pub part_of: u32,
+    /// The workers whose incidents it stands for.
+    pub members: Vec<String>,
     pub text: String,
 }
 

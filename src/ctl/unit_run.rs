@@ -4,12 +4,14 @@
 use super::failure::Failure;
 use super::session::Session;
 use crate::engine::event::RunEnd;
-use crate::engine::evidence::Evidence;
+use crate::engine::evidence::Clues;
 use crate::engine::ids::WorkerName;
 use crate::engine::time::Wall;
-use crate::journal::evidence::{Wanted, collect};
+use crate::journal::evidence::{Told, Wanted, tell};
 use crate::journal::runs::{KnownRun, known_runs};
 use crate::journal::{Journal, JournalError, Scope, synchronize};
+use crate::rules::{Reader, Rules};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The newest so many runs are looked through for the one that is wanted.
@@ -20,11 +22,13 @@ pub struct UnitRun {
     /// Unit and run, for people.
     pub name: String,
     pub end: RunEnd,
-    pub evidence: Evidence,
+    pub clues: Clues,
+    /// What could not be found out.
+    pub gaps: Vec<String>,
 }
 
-/// Finds the run: the one called `run`, else the last one that failed.
-pub fn find(session: &Session, unit: &str, run: Option<&str>) -> Result<UnitRun, Failure> {
+/// Finds the run and reads all of it: the one called `run`, else the last one that failed.
+pub fn find(session: &Session, unit: &str, run: Option<&str>, rules: &Arc<Rules>) -> Result<UnitRun, Failure> {
     let unit = WorkerName::parse(unit).map_err(|error| Failure::usage(format!("--unit={unit}: {error}")))?;
     let scope = if session.options.user { Scope::User } else { Scope::System };
     let cannot = |error: JournalError| Failure::failed(format!("the journal cannot be read: {}", chain(&error)));
@@ -50,10 +54,21 @@ pub fn find(session: &Session, unit: &str, run: Option<&str>) -> Result<UnitRun,
         since: before,
         until: chosen.end.ended,
     };
-    let evidence = collect(&mut journal, &wanted).map_err(cannot)?;
+    let mut reader = Reader::new(rules.clone());
+    let (mut begin, mut shown) = (None, 0);
+    let evidence = tell(&mut journal, &wanted, &mut |told: Told<'_>| {
+        let begin = *begin.get_or_insert(told.at);
+        let since = |at: Wall| u64::try_from(at.0.saturating_sub(begin.0)).unwrap_or(0);
+        shown = session.progress(since(told.at), since(wanted.until), shown);
+        reader.line(Some(told.source), told.at, told.pid, told.text.as_bytes());
+    });
+    session.progress_ends(shown);
+    let evidence = evidence.map_err(cannot)?;
+    let mut clues = reader.finish();
+    clues.suppressed = evidence.suppressed;
     let id = chosen.invocation.map(|id| id.to_string()).unwrap_or_default();
     let name = format!("{unit} {}", id.get(..8).unwrap_or("run")).trim().to_owned();
-    Ok(UnitRun { name, end: chosen.end.clone(), evidence })
+    Ok(UnitRun { name, end: chosen.end.clone(), clues, gaps: evidence.gaps })
 }
 
 fn not_there(unit: &WorkerName, run: Option<&str>, runs: &[KnownRun]) -> Failure {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The only place that reads clocks, the boot id and randomness.
+//!
+//! What is decided goes by CLOCK_MONOTONIC, which stands still while the machine sleeps (clock_gettime(2)): a night in
+//! which nothing runs is no stall. The timers of the runtime go by the same clock.
 
 use crate::engine::time::{Mono, Now, Wall};
 use nix::time::{ClockId, clock_gettime};

@@ -6,7 +6,7 @@ use super::live::Live;
 use super::options::Scope;
 use crate::engine::Subject;
 use crate::engine::cause::Cause;
-use crate::engine::event::Event;
+use crate::engine::event::{Event, Exit};
 use crate::engine::evidence::{Evidence, Findings, Item, Source};
 use crate::engine::ids::{IncidentId, ObjectId, WorkerName};
 use crate::engine::sign::Sign;
@@ -19,7 +19,7 @@ use crate::rules::Rules;
 use std::collections::VecDeque;
 use std::sync::mpsc as sync;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Examinations that may wait.
@@ -28,6 +28,14 @@ const WAITING_MAX: usize = 1_000;
 const BATCH: usize = 64;
 /// journald must have written everything down by then.
 const SYNCHRONIZE_DEADLINE: Duration = Duration::from_secs(2);
+/// Runs whose core dump may be waited for at the same time.
+const LATE_MAX: usize = 64;
+/// The first look for a core dump that was not there; each later one waits twice as long as the one before.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+/// Looks for a core dump while the verdict is waited for: the last one after 1.5 s.
+const LOOKS_IN_A_HURRY: u32 = 4;
+/// Looks while nobody waits: the last one after 14 minutes. systemd-coredump compresses tens of gigabytes in that time.
+const LOOKS: u32 = 13;
 
 /// The rules in force; a reload puts others in their place.
 #[derive(Clone, Debug)]
@@ -151,17 +159,46 @@ fn examine_all(
     found: &mpsc::Sender<(IncidentId, Findings)>,
 ) {
     let scope = scope.of_journal();
-    while let Ok(first) = waiting.recv() {
-        let batch: Vec<_> = std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1)).collect();
+    let mut late: Vec<Late> = Vec::new();
+    loop {
+        let first = match late.iter().map(|late| late.next).min() {
+            None => waiting.recv().map_err(|_| sync::RecvTimeoutError::Disconnected),
+            Some(next) => waiting.recv_timeout(next.saturating_duration_since(Instant::now())),
+        };
+        if first == Err(sync::RecvTimeoutError::Disconnected) {
+            return;
+        }
+        let now = Instant::now();
+        let batch = first.into_iter().chain(waiting.try_iter().take(BATCH - 1));
+        let new = batch.map(|request| Late { request, looks: 0, next: now });
+        let due: Vec<_> = new.chain(late.extract_if(.., |late| late.next <= now)).collect();
         // Without the right to ask journald for this, the last lines may be missing.
         let written = journal::synchronize(SYNCHRONIZE_DEADLINE).is_ok();
         let rules = rules.current();
-        for (id, subject, counted) in batch {
-            let findings = examine(&rules, scope, &subject, counted, written);
-            if found.blocking_send((id, findings)).is_err() {
+        for mut due in due {
+            let (id, subject, counted) = &due.request;
+            let findings = examine(&rules, scope, subject, counted.clone(), written);
+            if findings.core_to_come && due.looks < due.looks_at_most() && late.len() < LATE_MAX {
+                due.next = Instant::now() + FIRST_LOOK * 2_u32.pow(due.looks);
+                due.looks += 1;
+                late.push(due);
+            } else if found.blocking_send((*id, findings)).is_err() {
                 return;
             }
         }
+    }
+}
+
+/// A run whose core dump systemd-coredump has yet to write down.
+struct Late {
+    request: Request,
+    looks: u32,
+    next: Instant,
+}
+
+impl Late {
+    fn looks_at_most(&self) -> u32 {
+        if self.request.1.unhurried { LOOKS } else { LOOKS_IN_A_HURRY }
     }
 }
 
@@ -183,7 +220,10 @@ fn examine(
     let counted = counted.map(|text| Item { source: Source::Cgroup, at: now, pid: 0, text, cursor: String::new() });
     evidence.items.extend(counted);
     evidence.items.extend(disk::full(now));
-    Findings { clues: rules.read(&evidence), gaps: evidence.gaps }
+    let dumped = matches!(subject.end.exit, Exit::Dumped(_)) && dump::is_written_down();
+    let of_it = |item: &Item| item.source == Source::CoreDump && [0, item.pid].contains(&subject.end.pid);
+    let core_to_come = dumped && !evidence.items.iter().any(of_it);
+    Findings { clues: rules.read(&evidence), gaps: evidence.gaps, core_to_come }
 }
 
 fn from_journal(scope: journal::Scope, subject: &Subject) -> Result<Evidence, journal::JournalError> {

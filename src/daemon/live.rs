@@ -126,7 +126,7 @@ impl Reader {
 
     fn hear(&mut self, heard: Heard<'_>) {
         match heard {
-            Heard::Begun(_) => {}
+            Heard::Begun(_) => self.lines.begin(),
             Heard::Entry(entry) => {
                 self.read(&entry);
                 self.entries += 1;
@@ -138,7 +138,10 @@ impl Reader {
                 self.tell_all();
                 self.refresh();
             }
-            Heard::Failed(error) => complain(&error),
+            Heard::Failed(error) => {
+                self.lines.lose();
+                complain(&error);
+            }
         }
     }
 

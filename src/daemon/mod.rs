@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The daemon: the loop, and what it needs to turn decisions into deeds.
 
+mod aside;
+mod checkpoints;
 mod clock;
+mod conditions;
 mod configuration;
 mod evidence;
 mod examine;
+mod hooks;
 mod live;
 mod log;
+mod name;
 mod options;
 mod perform;
+mod presence;
 mod progress;
 mod ready;
+mod record;
 mod run;
 mod save;
 mod signals;
 mod status;
+mod sweep;
 
 use clap::Parser;
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -67,6 +75,15 @@ impl Stop {
 /// Runs the daemon.
 pub fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(run) = options.sweep {
+        return crate::act::sweep::program(&crate::act::sweep::Wanted { run, also: options.also });
+    }
+    if let Some(address) = &options.reach {
+        return crate::host::reach::program(address);
+    }
+    if let Some(order) = options.checkpoints {
+        return crate::act::checkpoint::program(order);
+    }
     let logger = log::start(options.log_level);
     stay_in_memory();
     let console = logger.target == "console";
@@ -96,6 +113,13 @@ fn stay_in_memory() {
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | used_pages_only) {
         tracing::debug!(error = %error, "our pages cannot be kept in memory");
     }
+}
+
+/// The program that we are, to be run for what we must not do ourselves; the newer one after an upgrade.
+fn own_program() -> Result<std::sync::Arc<str>, String> {
+    let path = std::env::current_exe().map_err(|error| format!("our own program is not known: {error}"))?;
+    let path = path.to_str().ok_or("the name of our own program is not UTF-8")?;
+    Ok(path.strip_suffix(" (deleted)").unwrap_or(path).into())
 }
 
 /// An error and what led to it, in one line.

@@ -1,22 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Performs what the engine decided. Every action that has an id ends in exactly one [`Event::Done`], whatever happens.
 
+use super::aside::Aside;
+use super::checkpoints::{Chooser, with};
+use super::conditions::Conditions;
 use super::evidence::{Evidence, Point};
 use super::examine::Examiner;
+use super::hooks;
 use super::log;
 use super::options::Scope;
 use super::progress::Progress;
+use super::sweep::Sweeper;
+use crate::act::notify::Notifier;
 use crate::api::Reply;
 use crate::engine::action::{Action, Interest};
 use crate::engine::event::{Answer, Event, Outcome, Refusal};
 use crate::engine::ids::{ActionId, RequestId, WorkerName};
 use crate::engine::time::Wall;
 use crate::journal;
+use crate::systemd::environment::{Change, Environments};
 use crate::systemd::jobs::Jobs;
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::timeout;
 
@@ -24,6 +32,8 @@ use tokio::time::timeout;
 const JOB_DEADLINE: Duration = Duration::from_secs(120);
 /// How long the journal may take to say what happened meanwhile.
 const LOOK_BACK_DEADLINE: Duration = Duration::from_secs(10);
+/// What actions tell before they end, and nobody has heard yet.
+const NEWS_MAX: usize = 64;
 
 /// What is under way, and who waits for an answer.
 pub struct Performer {
@@ -33,9 +43,21 @@ pub struct Performer {
     examiner: Examiner,
     progress: Progress,
     evidence: Evidence,
+    conditions: Conditions,
+    sweeper: Sweeper,
+    chooser: Chooser,
+    environments: Environments,
+    /// What is done without anybody waiting for it.
+    errands: JoinSet<()>,
+    /// What actions tell before they end.
+    news: mpsc::Sender<Event>,
+    told: mpsc::Receiver<Event>,
+    notifier: Notifier,
     /// What goes with the evidence about a worker.
     histories: HashMap<WorkerName, Vec<Point>>,
     flights: JoinSet<Outcome>,
+    /// Nobody waits for these at the end: their units go on, and the next daemon finds out how they ended.
+    notices: JoinSet<Outcome>,
     ids: HashMap<task::Id, ActionId>,
     waiting: HashMap<RequestId, Reply>,
     next_request: u64,
@@ -47,20 +69,33 @@ impl Performer {
         interest: watch::Sender<Interest>,
         examiner: Examiner,
         progress: Progress,
-    ) -> Performer {
-        Performer {
-            scope: evidence.scope,
-            jobs: evidence.jobs.clone(),
+        notifier: Notifier,
+    ) -> io::Result<Performer> {
+        let (scope, jobs, aside) = (evidence.scope, evidence.jobs.clone(), Aside::new());
+        let conditions = Conditions::start(scope, jobs.clone(), aside.clone(), evidence.gpus.clone())?;
+        let (news, told) = mpsc::channel(NEWS_MAX);
+        Ok(Performer {
+            scope,
+            sweeper: Sweeper::new(scope, jobs.clone(), aside),
+            chooser: Chooser { scope, jobs: jobs.clone() },
+            environments: Environments::new(scope.places(), jobs.clone()),
+            errands: JoinSet::new(),
+            jobs,
+            conditions,
+            news,
+            told,
             interest,
             examiner,
             progress,
             evidence,
+            notifier,
             histories: HashMap::new(),
             flights: JoinSet::new(),
+            notices: JoinSet::new(),
             ids: HashMap::new(),
             waiting: HashMap::new(),
             next_request: 1,
-        }
+        })
     }
 
     /// Takes what the evidence about a worker shall contain besides what can be read now.
@@ -94,7 +129,37 @@ impl Performer {
         let jobs = self.jobs.clone();
         match action {
             Action::Start(id, name, start) => {
-                self.fly(id, async move { jobs.start(&name, &start, JOB_DEADLINE).await });
+                let (sweeper, news) = (self.sweeper.clone(), self.news.clone());
+                let (environments, chooser) = (self.environments.clone(), self.chooser.clone());
+                self.fly(id, async move {
+                    let mut start = start;
+                    if let Some(run) = start.sweep {
+                        let ended = sweeper.sweep(&name, run).await;
+                        // Without a reader we are at our end.
+                        let _ = news.send(Event::Swept(name.clone(), ended)).await;
+                    }
+                    let resume = chooser.resume(&name, &start, &news).await;
+                    let Some(exports) = start.exports.clone().filter(|_| start.definition.is_none()) else {
+                        start.exports = start.exports.map(|exports| with(&exports, resume));
+                        return jobs.start(&name, &start, JOB_DEADLINE).await;
+                    };
+                    // Without it the run would fail as the one before.
+                    let put = environments.put(&name, Some(&exports.variables));
+                    let put = put.and_then(|change| environments.put_once(&name, resume).map(|()| change));
+                    let known = match put {
+                        Ok(change) => environments.make_known(change).await,
+                        Err(why) => Err(why),
+                    };
+                    if let Err(why) = known {
+                        return Outcome::Failed(format!("its environment cannot be written: {why}"));
+                    }
+                    let outcome = jobs.start(&name, &start, JOB_DEADLINE).await;
+                    // Whoever starts it later by himself must not get an old one.
+                    if let Err(why) = environments.put_once(&name, None) {
+                        tracing::error!("{name}: its environment cannot be written: {why}");
+                    }
+                    outcome
+                });
             }
             Action::Stop(id, name) => self.fly(id, async move { jobs.stop(&name, JOB_DEADLINE).await }),
             Action::Kill(id, name, signal) => self.fly(id, async move { jobs.kill(&name, signal).await }),
@@ -113,12 +178,44 @@ impl Performer {
                 let evidence = self.evidence.clone();
                 self.fly(id, evidence.capture(name, capture, history));
             }
+            Action::Notify(id, delivery) => {
+                let handle = self.notices.spawn(self.notifier.clone().deliver(*delivery));
+                self.ids.insert(handle.id(), id);
+            }
             Action::Record(entry) => log::record(&entry, self.scope),
             Action::Watch(interest) => {
                 self.interest.send_replace(interest);
             }
+            Action::Hook(id, name, hook) => self.fly(id, hooks::run(self.scope, jobs, name, hook)),
+            Action::Await { conditions, since } => self.conditions.wait_for(&conditions, since),
+            Action::Equip(name, exports) => {
+                let variables = exports.as_ref().map(|exports| exports.variables.as_slice());
+                let put = self.environments.put(&name, variables);
+                self.make_known(name.to_string(), put);
+            }
             Action::Reply(..) => {}
         }
+    }
+
+    /// Removes what an earlier watcherd left to units that are not prepared any more.
+    pub fn tidy_environments(&mut self) {
+        let tidied = self.environments.tidy();
+        self.make_known("units of former workers".into(), tidied);
+    }
+
+    fn make_known(&mut self, whose: String, change: Result<Option<Change>, String>) {
+        let environments = self.environments.clone();
+        let known = async move {
+            let known = match change {
+                Ok(change) => environments.make_known(change).await,
+                Err(why) => Err(why),
+            };
+            if let Err(why) = known {
+                tracing::error!("the environment of {whose} cannot be prepared: {why}");
+            }
+        };
+        self.errands.spawn(known);
+        while self.errands.try_join_next().is_some() {}
     }
 
     fn fly(&mut self, id: ActionId, work: impl Future<Output = Outcome> + Send + 'static) {
@@ -131,8 +228,11 @@ impl Performer {
         loop {
             let landed = tokio::select! {
                 Some(landed) = self.flights.join_next_with_id() => landed,
+                Some(landed) = self.notices.join_next_with_id() => landed,
                 event = self.examiner.next() => return event,
                 event = self.progress.next() => return event,
+                event = self.conditions.next() => return event,
+                Some(event) = self.told.recv() => return event,
             };
             let (task, outcome) = match landed {
                 Ok((task, outcome)) => (task, outcome),

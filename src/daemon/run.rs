@@ -8,9 +8,11 @@ use super::options::{Options, Scope};
 use super::perform::Performer;
 use super::progress::Progress;
 use super::ready::{self, Ready};
+use super::record::{Recorder, Start};
 use super::save::Saver;
 use super::signals::{Signal, Signals};
-use super::{Stop, clock, log, status};
+use super::{Stop, clock, log, name, status};
+use crate::act::notify::Notifier;
 use crate::api::error::ApiError;
 use crate::api::guard::Mode;
 use crate::api::publish::{Extras, Publication, Publisher};
@@ -18,7 +20,11 @@ use crate::api::{About, CALLS_MAX, Call, PlanRow};
 use crate::engine::Engine;
 use crate::engine::action::{Action, Entry, EntryKind, Step};
 use crate::engine::event::{Caller, Event, Request};
+use crate::engine::ids::ObjectId;
+use crate::engine::saved::Saved;
+use crate::engine::time::Wall;
 use crate::engine::view::IncidentView;
+use crate::gpu::Gpus;
 use crate::store;
 use crate::systemd::jobs::Jobs;
 use crate::systemd::watch::{self, WatchError};
@@ -29,7 +35,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep_until, timeout, timeout_at};
 use zbus::Connection;
-use zbus::fdo::{RequestNameFlags, RequestNameReply};
 
 /// Events that are applied before their consequences are carried out together.
 const DRAIN: usize = 64;
@@ -55,6 +60,10 @@ struct Daemon {
     saver: Saver,
     configuration: Configuration,
     logger: log::Logger,
+    /// What happens is written down.
+    recorder: Option<Recorder>,
+    /// Why it is not, although it should be.
+    unrecorded: Option<String>,
     ready: Ready,
     /// Why state cannot be saved.
     store_trouble: Option<String>,
@@ -73,14 +82,28 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     let connection = connect(&options).await?;
     let jobs = Jobs::connect(&options.address()).await.map_err(|error| Stop::NoBus(Box::new(error)))?;
     let configuration = Configuration::read(scope, options.root.clone(), clock::now().wall);
-    let (saver, saved) = open_store(&options, epoch(&jobs).await?)?;
-    let (engine, first) = Engine::new(configuration.policies(), Some(saved), clock::seed(), clock::now());
+    let (saver, mut saved) = open_store(&options, epoch(&jobs).await?)?;
+    saved.away = away(&jobs, &saved).await;
+    let start = Start { policies: configuration.policies(), saved, seed: clock::seed(), now: clock::now() };
+    let (engine, first, recorder) = start.engine(|setting| options.record_place(setting));
+    let (recorder, unrecorded) = match recorder.transpose() {
+        Ok(recorder) => (recorder, None),
+        Err(why) => (None, Some(format!("what happens is not recorded: {why}"))),
+    };
     let (interest, interest_changes) = tokio::sync::watch::channel(Default::default());
     let rules = SharedRules::new(configuration.rules());
     let progress = Progress::start(scope, jobs.clone()).map_err(Stop::Thread)?;
     let examiner = Examiner::start(scope, rules.clone(), progress.lines()).map_err(Stop::Thread)?;
-    let evidence = Evidence { scope, jobs: jobs.clone(), state: options.state_directory() };
-    let performer = Performer::new(evidence, interest, examiner, progress);
+    let gpus = Gpus::start(options.nvml()).map_err(Stop::Thread)?;
+    let evidence =
+        Evidence { scope, jobs: jobs.clone(), gpus, lines: progress.lines(), state: options.state_directory() };
+    let notifier = Notifier {
+        jobs: jobs.clone(),
+        connection: connection.clone(),
+        desk: scope.desk(),
+        spool: options.runtime_directory().join("notices"),
+    };
+    let performer = Performer::new(evidence, interest, examiner, progress, notifier).map_err(Stop::Thread)?;
     let extras = Extras::default();
     let ready = Ready::default();
     let about = about(&logger, options.log_level);
@@ -91,6 +114,8 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
         saver,
         configuration,
         logger,
+        recorder,
+        unrecorded,
         ready,
         store_trouble: None,
         extras,
@@ -112,7 +137,7 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     // The first listing needs the interest, which the first step announces.
     let publication = daemon.carry_out(first);
     publisher.publish(publication).await.map_err(Stop::Bus)?;
-    let step = daemon.engine.handle(clock::now(), Event::ServiceManager { version });
+    let step = daemon.feed(Event::ServiceManager { version });
     let publication = daemon.carry_out(step);
     publisher.publish(publication).await.map_err(Stop::Bus)?;
     let address = options.address();
@@ -120,8 +145,9 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
     daemon.first_listing(&mut events, &mut watching, &mut publisher).await?;
 
     daemon.performer.examiner().all_listed();
+    daemon.performer.tidy_environments();
 
-    take_name(&connection).await?;
+    name::take(&connection).await?;
     let (publications, queue) = mpsc::channel(PUBLICATIONS_MAX);
     let mut publishing = tokio::spawn(publisher.run(queue));
     daemon.ready.ready(&status::line(&daemon.engine, &daemon.extras.degraded));
@@ -145,12 +171,12 @@ pub async fn run(options: Options, logger: log::Logger) -> Result<(), Stop> {
             },
             () = alive.tick() => continue,
             Some(event) = events.recv() => daemon.drain(event, &mut events),
-            event = daemon.performer.ended() => daemon.engine.handle(clock::now(), event),
+            event = daemon.performer.ended() => daemon.feed(event),
             Some(call) = calls.recv() => match daemon.call(call, &publications).await? {
                 Some(step) => step,
                 None => continue,
             },
-            () = sleep_until_maybe(wake) => daemon.engine.handle(clock::now(), Event::Wake),
+            () = sleep_until_maybe(wake) => daemon.feed(Event::Wake),
             () = sleep_until_maybe(save_due) => {
                 save_due = None;
                 Step::default()
@@ -201,7 +227,13 @@ async fn epoch(jobs: &Jobs) -> Result<String, Stop> {
     Ok(format!("{}-{manager}", clock::boot_id()))
 }
 
-fn open_store(options: &Options, boot_id: String) -> Result<(Saver, crate::engine::saved::Saved), Stop> {
+/// When the watcherd before us ended, if there was one.
+async fn away(jobs: &Jobs, saved: &Saved) -> Wall {
+    let down = jobs.last_down().await.and_then(|at| i64::try_from(at).ok());
+    down.filter(|_| saved.clock.wall != Wall::NEVER).map_or(Wall::NEVER, Wall)
+}
+
+fn open_store(options: &Options, boot_id: String) -> Result<(Saver, Saved), Stop> {
     let directory = options.state_directory();
     if options.state.is_none() {
         // What cannot be made is named when it is opened.
@@ -223,22 +255,11 @@ fn open_store(options: &Options, boot_id: String) -> Result<(Saver, crate::engin
 fn about(logger: &log::Logger, level: crate::api::LogLevel) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").into(),
-        features: ["restart", "incidents", "holds", "pause", "run", "adopt", "verdicts", "warnings"]
+        features: ["restart", "incidents", "holds", "pause", "run", "adopt", "verdicts", "warnings", "notices"]
             .map(String::from)
             .into(),
         log_target: logger.target.into(),
         log_level: level,
-    }
-}
-
-/// Takes the bus name; a second daemon must not share it.
-async fn take_name(connection: &Connection) -> Result<(), Stop> {
-    let name = crate::api::client::BUS_NAME;
-    let flags = RequestNameFlags::DO_NOT_QUEUE;
-    match connection.request_name_with_flags(name, flags).await {
-        Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => Ok(()),
-        Ok(_) | Err(zbus::Error::NameTaken) => Err(Stop::NameTaken),
-        Err(error) => Err(Stop::Bus(error)),
     }
 }
 
@@ -285,10 +306,20 @@ impl Daemon {
     fn handle(&mut self, event: Event) -> Step {
         tracing::debug!(event = ?event, "event");
         let listed = matches!(event, Event::Listed(..));
-        let step = self.engine.handle(clock::now(), event);
+        let step = self.feed(event);
         if listed {
             self.report_idle_policies();
         }
+        step
+    }
+
+    /// The only way into the engine.
+    fn feed(&mut self, event: Event) -> Step {
+        let now = clock::now();
+        let Some(recorder) = &mut self.recorder else { return self.engine.handle(now, event) };
+        let now = recorder.steady(now);
+        let step = self.engine.handle(now, event.clone());
+        recorder.step(now, &event, &step, &self.engine);
         step
     }
 
@@ -312,7 +343,8 @@ impl Daemon {
             }
         }
         let replies = self.performer.perform(step.actions);
-        let changes = step.changes.into_iter().map(|id| {
+        let shown = step.changes.into_iter().filter(|id| !matches!(id, ObjectId::Notice(_)));
+        let changes = shown.map(|id| {
             let view = self.engine.view(&id);
             (id, view)
         });
@@ -352,6 +384,8 @@ impl Daemon {
     fn fresh_extras(&mut self) -> Option<Extras> {
         let mut degraded = self.configuration.degraded();
         degraded.extend(self.store_trouble.clone());
+        degraded.extend(self.engine.notice_trouble());
+        degraded.extend(self.unrecorded.clone().or_else(|| self.recorder.as_ref().and_then(Recorder::trouble)));
         let extras = Extras { degraded, configured: self.configuration.read };
         if extras == self.extras {
             return None;
@@ -414,6 +448,9 @@ impl Daemon {
                 // A caller that has left does not need its answer.
                 let _ = answer.send(found);
             }
+            Call::Notices { answer } => {
+                let _ = answer.send(self.engine.notices());
+            }
             Call::Reload { dry_run, caller, answer } => {
                 let rows = self.reload(dry_run, Some(caller), publications).await?;
                 let _ = answer.send(Ok(rows));
@@ -474,7 +511,8 @@ impl Daemon {
             }
         }
         let files = self.configuration.policies().layers.len();
-        self.tell(EntryKind::ConfigurationLoaded, format!("the configuration has {files} policies for workers"));
+        let policies = if files == 1 { "policy" } else { "policies" };
+        self.tell(EntryKind::ConfigurationLoaded, format!("the configuration has {files} {policies} for workers"));
     }
 
     fn prune(&mut self) {

@@ -63,7 +63,7 @@ impl Saver {
         self.unsaved.extend(changes.iter().cloned());
         let batch = self.batch(engine, clock::now());
         let idle = batch.workers.is_empty() && batch.incidents.is_empty() && batch.progress.is_empty();
-        if idle && batch.holds.is_none() {
+        if idle && batch.notices.is_empty() && batch.holds.is_none() {
             self.unsaved.clear();
             return Ok(());
         }
@@ -91,6 +91,7 @@ impl Saver {
     fn batch(&mut self, engine: &Engine, now: Now) -> Batch {
         let mut workers = Vec::new();
         let mut incidents = Vec::new();
+        let mut notices = Vec::new();
         for id in &self.unsaved {
             match id {
                 ObjectId::Worker(name) => {
@@ -108,6 +109,7 @@ impl Saver {
                         self.incidents.remove(&incident.0);
                     }
                 },
+                ObjectId::Notice(notice) => notices.push((*notice, engine.saved_notice(*notice))),
                 ObjectId::Manager | ObjectId::Job(_) => {}
             }
         }
@@ -115,7 +117,8 @@ impl Saver {
         let holds = engine.saved_holds();
         let holds = (holds != self.holds).then_some(holds);
         let (next_incident, next_hold) = engine.next_ids();
-        Batch { now, boot_id: self.boot_id.clone(), workers, incidents, progress, holds, next_incident, next_hold }
+        let boot_id = self.boot_id.clone();
+        Batch { now, boot_id, workers, incidents, progress, notices, holds, next_incident, next_hold }
     }
 
     /// Progress moves all the time; it is written now and then, for all workers together.
@@ -132,7 +135,10 @@ impl Saver {
         let fresh = |name: &WorkerName| {
             let progress = engine.saved_progress(name)?;
             let known = self.progress.get(name);
-            known.is_none_or(|known| known.at != progress.at || known.value != progress.value).then_some(progress)
+            let same = known.is_some_and(|known| {
+                known.at == progress.at && known.value == progress.value && known.values == progress.values
+            });
+            (!same).then_some(progress)
         };
         moved.iter().filter_map(fresh).collect()
     }

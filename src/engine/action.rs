@@ -5,9 +5,11 @@ use super::Subject;
 use super::cause::Cause;
 use super::event::{Answer, Refusal, SharedDefinition};
 use super::ids::{ActionId, IncidentId, InvocationId, ObjectId, RequestId, WorkerName};
-use super::policy::UnitPattern;
+use super::notice::Delivery;
+use super::policy::{CommandLine, UnitPattern};
 use super::source::{Capture, Sources};
 use super::time::Wall;
+use super::until::Until;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,18 @@ pub enum Action {
     Look(ActionId, WorkerName, u32),
     /// Saves what can be known about the processes of the worker, then sends the signal that makes it dump its stacks.
     Capture(ActionId, WorkerName, Capture),
+    /// From the next start on, whoever starts it, the unit has these variables; `None`: it has nothing of ours any more.
+    Equip(WorkerName, Option<Arc<Exports>>),
+    /// Runs a command of the policy in a sandbox of its own; answered with `Outcome::Ok` if it succeeds.
+    Hook(ActionId, WorkerName, Hook),
+    /// Tells from here on, as `Event::Until`, whether these hold; the whole set. Of a new one counts what has happened
+    /// `since` then: a time of day may have passed while nobody watched.
+    Await {
+        conditions: BTreeSet<Until>,
+        since: Wall,
+    },
+    /// Sends a notice; one that was sent already, as far as can be told, is not sent again.
+    Notify(ActionId, Box<Delivery>),
     /// Tells the journal, for people and scripts.
     Record(Entry),
     Reply(RequestId, Result<Answer, Refusal>),
@@ -61,6 +75,54 @@ pub struct Start {
     pub thaw: bool,
     /// From SIGTERM to SIGKILL, for units that are made from a definition.
     pub grace: Duration,
+    /// What is left of this run is ended first; what was found comes as `Event::Swept`.
+    pub sweep: Option<InvocationId>,
+    /// What the run is given besides its own environment; `None` if the policy says nothing of that kind.
+    pub exports: Option<Arc<Exports>>,
+    /// Nobody writes checkpoints meanwhile: broken ones are set aside before it starts, and surplus ones removed.
+    pub tends_checkpoints: bool,
+}
+
+/// What a worker's runs are given besides the environment of the unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exports {
+    /// Names and values of environment variables.
+    pub variables: Vec<(String, String)>,
+    /// Where the newest valid checkpoint is looked for, which becomes `WATCHERD_RESUME_FROM`.
+    pub checkpoints: Option<Arc<Checkpoints>>,
+}
+
+/// Where a worker keeps its checkpoints, and what is to be done about them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// A glob; each file or directory that matches is a checkpoint.
+    pub path: Arc<str>,
+    /// More valid ones than this are a finding.
+    pub keep: Option<u32>,
+    /// An older newest one is a finding.
+    pub max_age: Option<Duration>,
+    pub verify: Verify,
+}
+
+/// How it is found out whether a checkpoint is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// By what its kind of file says about itself.
+    Auto,
+    Off,
+    /// By a command, which gets the path as its last argument and succeeds if it is whole.
+    Command(CommandLine),
+}
+
+/// A command of the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Program and arguments; no shell reads them.
+    pub argv: CommandLine,
+    /// Names and values of environment variables.
+    pub environment: Vec<(String, String)>,
+    /// It is ended after so long.
+    pub within: Duration,
 }
 
 /// How a worker is made to stand still.
@@ -170,6 +232,24 @@ entry_kinds! {
     RestartScheduled Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a504";
     /// A restart was performed by systemd.
     RestartDone Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a505";
+    /// Remedies have changed parameters of a worker, or taken a change back.
+    ParametersChanged Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a530";
+    /// The follow-up of a restart is done.
+    FollowUpDone Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a531";
+    /// The follow-up of a restart has failed.
+    FollowUpFailed Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a532";
+    /// Processes that a failed run had left behind were ended, or could not be.
+    LeftoversEnded Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a533";
+    /// The checkpoint that a run shall resume from was chosen.
+    ResumeChosen Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a540";
+    /// Checkpoints are not whole, or none can be used.
+    CheckpointsBroken Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a541";
+    /// Checkpoints that are not whole were set aside.
+    CheckpointsSetAside Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a542";
+    /// Checkpoints were removed, because there are enough newer ones.
+    CheckpointsRemoved Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a543";
+    /// Many workers failed of one cause at once.
+    FailedTogether Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a534";
     /// A restart could not be performed.
     RestartFailed Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a506";
     /// The worker ran long enough after a restart.
@@ -202,6 +282,12 @@ entry_kinds! {
     ConfigurationLoaded Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a514";
     /// A part of the configuration is not in force.
     ConfigurationRejected Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a515";
+    /// A notice was sent.
+    NoticeSent Info "8e3cdb5b1ea14d4e9b7b6ac1f8b4a560";
+    /// A notice could not be sent yet.
+    NoticeDelayed Warning "8e3cdb5b1ea14d4e9b7b6ac1f8b4a561";
+    /// A notice will not be sent any more.
+    NoticeLost Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a562";
     /// State cannot be saved.
     StoreFailed Error "8e3cdb5b1ea14d4e9b7b6ac1f8b4a516";
     /// State can be saved again.

@@ -107,6 +107,11 @@ causes! {
 }
 
 impl Cause {
+    /// Whether it may pass by itself once, but hardly again and again: the same invalid access is no chance.
+    pub fn is_rarely_chance(self) -> bool {
+        matches!(self, Cause::Segfault | Cause::MemoryCorruption)
+    }
+
     pub fn parse(text: &str) -> Option<Cause> {
         Cause::ALL.iter().copied().find(|cause| cause.as_str() == text)
     }

@@ -124,6 +124,8 @@ pub(super) fn ending(end: &RunEnd) -> String {
     match end.exit {
         Exit::None => match end.result {
             UnitResult::Success => "ended".into(),
+            // It had its time.
+            UnitResult::Timeout | UnitResult::Watchdog => "was ended by systemd".into(),
             _ => "never started".into(),
         },
         Exit::Exited(status) => format!("exited with status {status}"),

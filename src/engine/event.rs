@@ -2,12 +2,14 @@
 //! Everything that can happen, in the engine's words. Adapters translate the world into these.
 
 use super::action::Interest;
+use super::checkpoint::Choice;
 use super::evidence::Findings;
 use super::ids::{ActionId, HoldId, IncidentId, InvocationId, JobId, RequestId, WorkerName};
 use super::policy::{Layer, Policies};
 use super::sign::Sign;
 use super::source::{Activity, Reading};
 use super::time::{Mono, Wall};
+use super::until::Until;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +46,13 @@ pub enum Event {
     /// The machine, or the user's session, is shutting down: stops are not failures, nothing is started any more. False
     /// if somebody cancelled that.
     HostStopping(bool),
+    /// Whether something that was asked for with `Action::Await` holds; the error says why that cannot be known.
+    Until(Until, Result<bool, String>),
+    /// What a failed run had left behind was ended before the next one: its processes, such as `312 (python3)`; or why
+    /// that could not be done.
+    Swept(WorkerName, Result<Vec<String>, String>),
+    /// The checkpoints of the worker were looked at, because a run of it is about to start.
+    Checkpoints(WorkerName, Choice),
     /// Nothing happened, but time passed.
     Wake,
 }
@@ -216,11 +225,19 @@ pub enum Request {
         why: String,
     },
     ResetQuarantine(WorkerName),
+    /// `None` gives the parameter back to the unit.
+    SetParameter {
+        worker: WorkerName,
+        name: String,
+        value: Option<String>,
+    },
     CloseIncident {
         incident: IncidentId,
         why: String,
     },
     CancelJob(JobId),
+    /// Sends a notice that says that notices can be sent; answered when it was sent, or could not be.
+    TestNotice,
 }
 
 /// A command line and the unit properties that it runs with, as `watcherctl run` was given them.
@@ -270,6 +287,8 @@ pub enum Refusal {
     InvalidArgs(String),
     Exists(String),
     LimitsExceeded(String),
+    /// It was tried.
+    Failed(String),
     Stopping,
 }
 
@@ -412,7 +431,8 @@ impl fmt::Display for Refusal {
             | Refusal::Busy(text)
             | Refusal::InvalidArgs(text)
             | Refusal::Exists(text)
-            | Refusal::LimitsExceeded(text) => f.write_str(text),
+            | Refusal::LimitsExceeded(text)
+            | Refusal::Failed(text) => f.write_str(text),
             Refusal::Stopping => f.write_str("watcherd is stopping"),
         }
     }

@@ -51,6 +51,11 @@ impl Source {
             Source::Output => "output",
         }
     }
+
+    /// The source of that name.
+    pub fn parse(name: &str) -> Option<Source> {
+        Self::ALL.iter().copied().find(|source| source.as_str() == name)
+    }
 }
 
 /// What a line says about the end of the run.
@@ -64,14 +69,17 @@ pub enum Role {
     Hint,
     /// It tells how a process ended, not why; its cause is what such an end stands for.
     End,
-    /// It says that what looks bad is not, or that the work goes on.
+    /// It says that what looks bad is not.
     Harmless,
+    /// It is a piece of work done; where a log ends in such lines, what it told before was no crash.
+    Work,
     /// It says nothing alone; other rules ask for it.
     Context,
 }
 
 impl Role {
-    pub const ALL: &[Role] = &[Role::Proof, Role::Symptom, Role::Hint, Role::End, Role::Harmless, Role::Context];
+    pub const ALL: &[Role] =
+        &[Role::Proof, Role::Symptom, Role::Hint, Role::End, Role::Harmless, Role::Work, Role::Context];
 
     /// The name in rules.
     pub fn as_str(self) -> &'static str {
@@ -81,6 +89,7 @@ impl Role {
             Role::Hint => "hint",
             Role::End => "end",
             Role::Harmless => "harmless",
+            Role::Work => "work",
             Role::Context => "context",
         }
     }
@@ -132,6 +141,9 @@ pub struct Clues {
     pub suppressed: u64,
 }
 
+/// The rule of clues that are a run's last words; they are told where nothing explains its end.
+pub const LAST_WORDS: &str = "last-words";
+
 /// The most clues that are judged.
 pub const CLUES_MAX: usize = 512;
 /// The longest text of a clue, in bytes.
@@ -167,4 +179,6 @@ pub struct Findings {
     pub clues: Clues,
     /// What could not be read, as fragments for people.
     pub gaps: Vec<String>,
+    /// The process dumped its core, but what systemd-coredump says about that is still to come.
+    pub core_to_come: bool,
 }

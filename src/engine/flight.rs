@@ -46,6 +46,8 @@ pub(super) enum Purpose {
     WatchOver,
     /// Evidence, before a kill.
     Capture,
+    /// A command of the policy, after a restart.
+    FollowUp,
 }
 
 impl Purpose {
@@ -120,7 +122,7 @@ impl Engine {
         let starts = ticket.purpose.starts_run();
         if self.hold_of(&ticket.worker).is_some() {
             Some("the worker is held")
-        } else if self.policies.settings.dry_run {
+        } else if self.is_dry(&ticket.worker) {
             Some("watcherd makes a dry run")
         } else if starts && self.host_stopping {
             Some("the machine is stopping")
@@ -189,7 +191,7 @@ impl Engine {
             if plan.attempt {
                 // An attempt that was counted before watcherd was restarted is made only now.
                 let counted = std::mem::replace(&mut plan.counted, true);
-                worker.ledger.count(worker.policy.budget.value, now, counted);
+                worker.count_attempt(now, counted);
             }
         }
         match purpose {
@@ -214,6 +216,9 @@ impl Engine {
             reset_failed: worker.nears_start_limit(now) || worker.plan.as_ref().is_some_and(|plan| plan.refused),
             thaw: facts.is_some_and(|facts| facts.frozen),
             grace: worker.policy.grace.value,
+            sweep: worker.leftovers(purpose),
+            exports: worker.exports(),
+            tends_checkpoints: !worker.is_up(),
         };
         worker.flight = Some(id);
         if let Some(plan) = &mut worker.plan {
@@ -259,6 +264,9 @@ impl Engine {
     }
 
     pub(super) fn done(&mut self, id: ActionId, outcome: Outcome) {
+        if self.notice_done(id, &outcome) {
+            return;
+        }
         let Some(flight) = self.flights.remove(&id) else { return };
         if !flight.abandoned {
             self.landed(id, flight, outcome);
@@ -297,6 +305,7 @@ impl Engine {
             Purpose::Look => self.looked(&name, &outcome),
             Purpose::WatchOver => self.watched_over(&name, &outcome),
             Purpose::Capture => self.captured(&name, &outcome),
+            Purpose::FollowUp => self.followed_up(&name, id, &outcome),
             Purpose::Kill => {}
         }
         self.end_job_by(job, &outcome);

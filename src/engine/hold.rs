@@ -2,6 +2,7 @@
 //! Holds: while somebody holds a worker, nothing is done to it.
 
 use super::*;
+use until::Until;
 
 #[derive(Clone, Debug)]
 pub(super) struct Hold {
@@ -9,17 +10,39 @@ pub(super) struct Hold {
     pub who: String,
     pub why: String,
     pub until: Option<Wall>,
+    /// What else ends it.
+    pub when: Option<Until>,
+    /// Why it cannot be known whether that is so; empty if it is known, or not looked at yet.
+    pub unknown: String,
     /// Ends with the caller's file descriptor and is not saved.
     pub lock: bool,
 }
 
+/// Whom the policy's own holds belong to.
+pub(super) const HOLDER: &str = "watcherd";
+
 impl Hold {
     pub fn restore(saved: SavedHold) -> Hold {
-        Hold { workers: saved.workers, who: saved.who, why: saved.why, until: saved.until, lock: false }
+        Hold {
+            workers: saved.workers,
+            who: saved.who,
+            why: saved.why,
+            until: saved.until,
+            when: saved.when,
+            unknown: String::new(),
+            lock: false,
+        }
     }
 
     pub fn saved(&self, id: HoldId) -> SavedHold {
-        SavedHold { id, workers: self.workers.clone(), who: self.who.clone(), why: self.why.clone(), until: self.until }
+        SavedHold {
+            id,
+            workers: self.workers.clone(),
+            who: self.who.clone(),
+            why: self.why.clone(),
+            until: self.until,
+            when: self.when.clone(),
+        }
     }
 
     pub fn view(&self, id: HoldId) -> HoldView {
@@ -33,10 +56,14 @@ impl Hold {
     }
 
     pub fn describe(&self) -> String {
+        let mut when = self.when.as_ref().map(|when| format!(", until {when}")).unwrap_or_default();
+        if !self.unknown.is_empty() {
+            when += &format!(", which cannot be told now: {}", self.unknown);
+        }
         if self.why.is_empty() {
-            format!("held by {}", self.who)
+            format!("held by {}{when}", self.who)
         } else {
-            format!("held by {} ({})", self.who, self.why)
+            format!("held by {} ({}){when}", self.who, self.why)
         }
     }
 }
@@ -84,8 +111,84 @@ impl Engine {
             }
         }
         self.step.changes.insert(ObjectId::Manager);
+        let awaits = hold.when.is_some();
         self.holds.insert(id, hold);
+        if awaits {
+            self.await_conditions(self.now.wall);
+        }
         id
+    }
+
+    /// Holds a worker because the policy says so; returns it as a sentence fragment.
+    pub(super) fn hold_by_policy(&mut self, name: &WorkerName, why: String, when: Option<Until>) -> String {
+        let until = when.as_ref().map(ToString::to_string);
+        if let Some(id) = self.join_hold(name, &when) {
+            return format!("held by the policy together with others, until `watcherctl release {id}` at the latest");
+        }
+        let id = self.place_hold(Hold {
+            workers: vec![name.clone()],
+            who: HOLDER.into(),
+            why,
+            until: None,
+            when,
+            unknown: String::new(),
+            lock: false,
+        });
+        match until {
+            Some(until) => format!("held by the policy until {until}, or until `watcherctl release {id}`"),
+            None => format!("held by the policy until somebody says `watcherctl release {id}`"),
+        }
+    }
+
+    /// One hold is enough for all that wait for the same, or that failed of the same at once.
+    fn join_hold(&mut self, name: &WorkerName, when: &Option<Until>) -> Option<HoldId> {
+        let lead = |engine: &Engine, name: &WorkerName| {
+            let id = engine.workers.get(name)?.incident?;
+            engine.incidents.get(id).map(|incident| incident.part_of.unwrap_or(id))
+        };
+        let own = lead(self, name);
+        let alike = self.holds.iter().find(|(_, hold)| {
+            let together = || hold.workers.iter().any(|other| own.is_some() && lead(self, other) == own);
+            hold.who == HOLDER && hold.when == *when && (when.is_some() || together())
+        });
+        let id = alike.map(|(id, _)| *id)?;
+        self.drop_tickets("the worker is held", |ticket| ticket.worker == *name);
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.kill_at = None;
+        }
+        let hold = self.holds.get_mut(&id)?;
+        hold.workers.push(name.clone());
+        hold.workers.sort();
+        hold.workers.dedup();
+        self.touched.insert(name.clone());
+        self.step.changes.insert(ObjectId::Manager);
+        Some(id)
+    }
+
+    /// Asks for what the holds wait for; the new ones do so since then.
+    pub(super) fn await_conditions(&mut self, since: Wall) {
+        let wanted: BTreeSet<_> = self.holds.values().filter_map(|hold| hold.when.clone()).collect();
+        if wanted != self.awaited {
+            self.awaited.clone_from(&wanted);
+            self.act(Action::Await { conditions: wanted, since });
+        }
+    }
+
+    /// Whether something that holds wait for has come true.
+    pub(super) fn condition(&mut self, until: &Until, holds: &Result<bool, String>) {
+        let why = holds.as_ref().err().map_or("", String::as_str);
+        let waiting = self.holds.values_mut().filter(|hold| hold.when.as_ref() == Some(until) && hold.unknown != why);
+        for hold in waiting {
+            hold.unknown = why.to_owned();
+            self.touched.extend(hold.workers.iter().cloned());
+        }
+        if *holds != Ok(true) {
+            return;
+        }
+        let over = self.holds.iter().filter(|(_, hold)| hold.when.as_ref() == Some(until)).map(|(id, _)| *id);
+        for id in over.collect::<Vec<_>>() {
+            self.end_hold(id, &format!("{until} holds"), None);
+        }
     }
 
     pub(super) fn release(&mut self, caller: &Caller, id: HoldId) -> Result<Answer, Refusal> {
@@ -99,6 +202,9 @@ impl Engine {
     pub(super) fn end_hold(&mut self, id: HoldId, how: &str, caller: Option<&Caller>) {
         let Some(hold) = self.holds.remove(&id) else { return };
         self.step.changes.insert(ObjectId::Manager);
+        self.await_conditions(self.now.wall);
+        let free = hold.when.is_some() && caller.is_none();
+        let count = hold.workers.len();
         for name in hold.workers {
             if !self.workers.contains_key(&name) {
                 continue;
@@ -110,18 +216,22 @@ impl Engine {
                 None => self.record(EntryKind::Released, Some(&name), text),
             }
             if self.hold_of(&name).is_none() {
-                self.decide_after_hold(&name);
+                self.decide_after_hold(&name, free.then_some(count));
             }
         }
     }
 
-    /// A worker whose hold ended is brought back if it failed meanwhile.
-    fn decide_after_hold(&mut self, name: &WorkerName) {
+    /// A worker whose hold ended is brought back if it failed meanwhile. What the policy itself waited for costs no
+    /// attempt.
+    fn decide_after_hold(&mut self, name: &WorkerName, free: Option<usize>) {
         let Some(worker) = self.workers.get(name) else { return };
         if worker.waits_for_own_restart() {
             self.keep_from_restarting(name);
         }
-        self.take_up_incident(name, "the hold was released");
+        match free {
+            Some(count) => self.take_up_for_free(name, count),
+            None => self.take_up_incident(name, "the hold was released"),
+        }
     }
 
     pub(super) fn refuse_held(&self, name: &WorkerName) -> Result<(), Refusal> {

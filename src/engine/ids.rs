@@ -147,6 +147,10 @@ number!(
     JobId(u32)
 );
 number!(
+    /// One notice; counts up, over restarts too.
+    NoticeId(u32)
+);
+number!(
     /// One hold; counts up for ever, over restarts too.
     HoldId(u32)
 );
@@ -188,6 +192,8 @@ pub enum ObjectId {
     Worker(WorkerName),
     Incident(IncidentId),
     Job(JobId),
+    /// Is saved; no object on D-Bus shows it.
+    Notice(NoticeId),
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@ use super::classify::Verdict;
 use super::ids::{IncidentId, InvocationId, WorkerName};
 use super::time::{Now, Wall};
 use super::view::{IncidentResult, IncidentState, IncidentView, RemedyView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Closed incidents that are kept in memory; the store has the older ones.
 const CLOSED_KEPT: usize = 256;
+/// Members that are kept per incident.
+const MEMBERS_KEPT: usize = 1_000;
 /// Remedies that are kept per incident.
 const REMEDIES_KEPT: usize = 32;
 
@@ -25,6 +27,15 @@ impl Incidents {
         let mut incidents = Incidents { all, next: next.max(highest.saturating_add(1)).max(1) };
         incidents.shed();
         incidents
+    }
+
+    /// Those that are over.
+    pub fn closed(&self) -> BTreeSet<IncidentId> {
+        self.all
+            .values()
+            .filter(|incident| incident.state == IncidentState::Closed)
+            .map(|incident| incident.id)
+            .collect()
     }
 
     pub fn next_id(&self) -> u32 {
@@ -62,6 +73,8 @@ impl Incidents {
                 state: IncidentState::Open,
                 result: IncidentResult::None,
                 remedies: Vec::new(),
+                part_of: None,
+                members: Vec::new(),
                 text: format!("{worker} {}: {}", verdict.ending, verdict.cause.meaning()),
             },
         );
@@ -86,6 +99,18 @@ impl Incidents {
         self.tell(id, verdict, next);
     }
 
+    /// Makes one incident part of another; returns its worker.
+    pub fn join(&mut self, lead: IncidentId, member: IncidentId) -> Option<WorkerName> {
+        let incident = self.all.get_mut(&member)?;
+        incident.part_of = Some(lead);
+        let worker = incident.worker.clone();
+        let lead = self.all.get_mut(&lead)?;
+        if lead.members.len() < MEMBERS_KEPT && !lead.members.contains(&worker) {
+            lead.members.push(worker.clone());
+        }
+        Some(worker)
+    }
+
     pub fn get(&self, id: IncidentId) -> Option<&IncidentView> {
         self.all.get(&id)
     }
@@ -93,6 +118,10 @@ impl Incidents {
     /// Whether this failed run has its incident already.
     pub fn covers(&self, worker: &WorkerName, run: Option<InvocationId>) -> bool {
         run.is_some() && self.all.values().any(|incident| incident.run == run && incident.worker == *worker)
+    }
+
+    pub fn is_open(&self, id: IncidentId) -> bool {
+        self.all.get(&id).is_some_and(|incident| incident.state != IncidentState::Closed)
     }
 
     /// The incident for changing, unless it is closed or unknown.
@@ -124,7 +153,8 @@ impl Incidents {
     }
 
     pub fn open_count(&self) -> u32 {
-        let open = self.all.values().filter(|incident| incident.state != IncidentState::Closed).count();
+        let open = self.all.values().filter(|incident| incident.state != IncidentState::Closed);
+        let open = open.filter(|incident| incident.part_of.is_none()).count();
         u32::try_from(open).unwrap_or(u32::MAX)
     }
 

@@ -8,7 +8,7 @@
 use super::cause::Cause;
 use super::classify::{Verdict, by_facts, classify, ending, facts};
 use super::event::{Exit, RunEnd, UnitResult};
-use super::evidence::{Clue, Clues, Role, Source};
+use super::evidence::{Clue, Clues, LAST_WORDS, Role, Source};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -20,6 +20,11 @@ const DEFENSIBLE: u8 = 15;
 const OLD: u64 = 400;
 const OLD_COSTS: u8 = 25;
 const SUPPRESSED_COSTS: u8 = 10;
+/// So many pieces of work at the end of a log say that it goes on, the last one within so many lines of the end.
+const WORKS: usize = 2;
+const AT_END: u64 = 2;
+/// What it weighs that a log ends in work.
+const WORKS_ON: u8 = 60;
 const BECAUSE_MAX: usize = 8;
 const CASCADE_MAX: usize = 8;
 const ALSO_MAX: usize = 3;
@@ -31,6 +36,8 @@ pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
     let mut weighed = weigh(clues);
     if is_failure(end) {
         weighed.iter_mut().filter(|one| one.clue.cause == Cause::NoCrash).for_each(|one| one.weight = 0);
+    } else {
+        work_goes_on(&mut weighed, clues.lines);
     }
     lead_by_device(&mut weighed);
     drop_explained(&mut weighed);
@@ -53,6 +60,9 @@ pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
     let contested = !also.is_empty();
     also.extend(winner.clue.also.iter());
     let cause = winner.clue.cause;
+    let cited = cited(&weighed, cause, winner.clue);
+    let mut cascade = consequences(&weighed, cause);
+    cascade.retain(|line| !cited.contains(line));
     let mut confidence = winner.weight;
     if contested {
         confidence = confidence.saturating_sub(10);
@@ -61,13 +71,13 @@ pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
         confidence = confidence.saturating_add(10);
     }
     let mut because = facts(end);
-    because.extend(cited(&weighed, cause, winner.clue));
+    because.extend(cited);
     Verdict {
         cause,
         confidence: if cause == Cause::Unknown { 0 } else { confidence.clamp(1, 99) },
         because,
         also: tidy(also, cause),
-        cascade: consequences(&weighed, cause),
+        cascade,
         ending: ending(end),
     }
 }
@@ -102,6 +112,27 @@ fn weigh(clues: &Clues) -> Vec<Weighed<'_>> {
     clues.list.iter().map(|clue| Weighed { clue, weight: weight(clue) }).collect()
 }
 
+/// Where nothing says that the run failed and the log ends in work, the worker has got over what it told before.
+fn work_goes_on(weighed: &mut [Weighed<'_>], lines: u64) {
+    let is_trouble = |clue: &Clue| {
+        clue.source == Source::Output && !matches!(clue.role, Role::Harmless | Role::Work | Role::Context)
+    };
+    let trouble = weighed.iter().filter(|one| is_trouble(one.clue)).map(|one| one.clue.place).max();
+    let Some(trouble) = trouble else { return };
+    let works = |clue: &Clue| clue.role == Role::Work && clue.place > trouble;
+    let after: Vec<u64> = weighed.iter().filter(|one| works(one.clue)).map(|one| one.clue.place).collect();
+    if after.len() < WORKS || after.iter().max().is_none_or(|last| last + AT_END < lines) {
+        return;
+    }
+    for one in weighed {
+        if is_trouble(one.clue) {
+            one.weight = 0;
+        } else if works(one.clue) {
+            one.weight = WORKS_ON;
+        }
+    }
+}
+
 /// Of the error codes of one device that belong together only the one that causes the others counts.
 fn lead_by_device(weighed: &mut [Weighed<'_>]) {
     let rank = |clue: &Clue| clue.value("rank").parse::<u8>().ok();
@@ -133,10 +164,17 @@ fn lead_by_device(weighed: &mut [Weighed<'_>]) {
     }
 }
 
+/// Of two that explain each other the heavier one counts.
 fn drop_explained(weighed: &mut [Weighed<'_>]) {
-    let explained: Vec<Cause> =
-        weighed.iter().filter(|one| one.weight > 0).flat_map(|one| one.clue.explains.iter().copied()).collect();
-    for one in weighed.iter_mut().filter(|one| explained.contains(&one.clue.cause)) {
+    let explains = |one: &Weighed, other: &Weighed| one.clue.explains.contains(&other.clue.cause);
+    let explained = |one: &Weighed| {
+        weighed.iter().filter(|by| by.weight > 0 && explains(by, one)).any(|by| {
+            let outweighed = (one.weight, Reverse(one.clue.place)) > (by.weight, Reverse(by.clue.place));
+            !(outweighed && explains(one, by))
+        })
+    };
+    let dropped: Vec<bool> = weighed.iter().map(explained).collect();
+    for (one, _) in weighed.iter_mut().zip(dropped).filter(|(_, dropped)| *dropped) {
         one.weight = 0;
     }
 }
@@ -205,7 +243,10 @@ fn by_facts_alone(end: &RunEnd, cause: Cause, weight: u8, weighed: &[Weighed<'_>
     let alone = classify(end);
     let sure = if also.is_empty() && alone.cause == cause { weight.max(alone.confidence) } else { weight };
     let mut because = facts(end);
-    if cause != Cause::Unknown {
+    if cause == Cause::Unknown {
+        let last = weighed.iter().map(|one| one.clue).filter(|clue| &*clue.rule == LAST_WORDS);
+        because.extend(told(last.collect()));
+    } else {
         let same = weighed.iter().map(|one| one.clue).filter(|clue| clue.cause == cause && clue.role != Role::Context);
         because.extend(told(same.take(BECAUSE_MAX).collect()));
     }

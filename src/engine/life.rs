@@ -8,8 +8,19 @@ use lookback::Trace;
 use oversight::Oversight;
 use progress::parse_status;
 use source::Reading;
+use std::time::Duration;
 use view::IncidentState;
 use worker::{Ending, Run};
+
+/// What happened so shortly before the end of watcherd may have been news to nobody any more.
+const UNHEARD: Duration = Duration::from_secs(2);
+
+/// Since when what happens to workers that nobody knows yet counts: since we, or the watcherd before us, watch.
+pub(super) fn watching_since(saved: &Saved, now: Now) -> Wall {
+    let known = saved.same_boot && saved.away != Wall::NEVER && saved.away < now.wall;
+    let away = Wall(saved.away.0.saturating_sub(i64::try_from(UNHEARD.as_micros()).unwrap_or(0)));
+    if known { away } else { now.wall }
+}
 
 impl Engine {
     /// Makes workers of the units that policies name exactly, so that they are shown even while they are not loaded.
@@ -49,6 +60,7 @@ impl Engine {
         self.abandon(name);
         self.record(EntryKind::WorkerForgotten, Some(name), format!("{name} is not supervised any more"));
         let Some(worker) = self.workers.remove(name) else { return };
+        self.strip(&worker);
         if let Some(at) = worker.armed {
             self.timers.remove(&(at, name.clone()));
         }
@@ -323,7 +335,7 @@ impl Engine {
             // It is the very run whose start was reported as failed before the unit's signals came.
             worker.ledger.failures = worker.ledger.failures.saturating_sub(1);
         } else if !plan.counted {
-            worker.ledger.count(worker.policy.budget.value, now, false);
+            worker.count_attempt(now, false);
         }
     }
 
@@ -371,6 +383,8 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(name) else { return };
         let ending = worker.ending();
         worker.run.ended = true;
+        worker.run.exit = end.exit;
+        worker.follow_up = None;
         worker.healthy_since = None;
         worker.still_since = None;
         worker.paused = None;

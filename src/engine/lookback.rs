@@ -7,7 +7,7 @@ use event::PastRun;
 use flight::Purpose;
 use progress::Progress;
 use restart::Plan;
-use stall::Watch;
+use watch::Watch;
 use worker::{Ending, LookBack};
 
 /// Whether a run must have left a trace in the journal.
@@ -65,6 +65,7 @@ impl Engine {
             };
         }
         if rebooted {
+            worker.bare = worker.current().filter(|_| up && !worker.tuning.is_empty());
             worker.run.ended = true;
             let made_anew = worker.definition.is_some();
             match up {
@@ -228,7 +229,7 @@ impl Engine {
         }
         let text = format!("{name} {} while watcherd did not see it ({})", verdict.ending, verdict.cause);
         self.record(EntryKind::IncidentOpened, Some(name), text);
-        let subject = Subject { worker: name.clone(), invocation: run.invocation, end: run.end };
+        let subject = Subject::new(name, run.invocation, run.end);
         self.examine(id, subject, "watcherd did not see it and found it in the journal".into());
         self.close_incident(id, IncidentResult::RecoveredUnseen);
     }

@@ -15,21 +15,31 @@
 
 pub mod action;
 pub mod cause;
+pub mod checkpoint;
 pub mod classify;
+mod cluster;
 pub mod condition;
 pub mod event;
 pub mod evidence;
+mod exports;
 mod flight;
+mod follow_up;
 mod hold;
 pub mod ids;
 mod incident;
 pub mod judge;
+mod ladder;
 mod life;
 mod lookback;
+mod news;
+pub mod notice;
+mod outbox;
 mod oversight;
 pub mod pace;
+pub mod parameter;
 pub mod policy;
 mod progress;
+pub mod recurrence;
 mod remedy;
 mod request;
 mod restart;
@@ -37,11 +47,14 @@ mod rng;
 pub mod saved;
 pub mod sign;
 pub mod source;
-mod specifier;
+pub mod specifier;
 mod stall;
+mod sweep;
 pub mod time;
+pub mod until;
 mod verdict;
 pub mod view;
+mod watch;
 mod worker;
 pub mod xid;
 
@@ -49,12 +62,14 @@ use action::{Action, Entry, EntryKind, Interest, Step};
 use event::{Answer, Caller, Event, Outcome, Refusal, Request, UnitFacts, Verb};
 use flight::{Flight, Ticket};
 use hold::Hold;
-use ids::{ActionId, HoldId, IncidentId, JobId, ObjectId, WorkerName};
+use ids::{ActionId, HoldId, IncidentId, JobId, NoticeId, ObjectId, WorkerName};
 use incident::Incidents;
+use outbox::Outbox;
 use policy::{Layer, Policies};
 use rng::Rng;
-use saved::{Saved, SavedHold, SavedOrigin, SavedProgress, SavedWorker};
+use saved::{Saved, SavedHold, SavedNotice, SavedOrigin, SavedProgress, SavedWorker};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 use time::{Mono, Now, Wall};
 use verdict::Case;
 pub use verdict::{Subject, VERDICT_WAIT};
@@ -65,6 +80,8 @@ use worker::{Surroundings, Timer, Worker};
 pub const WORKERS_MAX: usize = 10_000;
 /// Holds that can exist at once.
 pub const HOLDS_MAX: usize = 1_000;
+/// How often it is looked whether a hold has come to its end.
+const LOOK_AT_HOLDS: Duration = Duration::from_secs(60);
 /// Jobs that can wait or run at once.
 pub const JOBS_MAX: usize = 2_000;
 
@@ -73,6 +90,7 @@ pub struct Engine {
     policies: Policies,
     workers: BTreeMap<WorkerName, Worker>,
     incidents: Incidents,
+    outbox: Outbox,
     holds: BTreeMap<HoldId, Hold>,
     jobs: BTreeMap<JobId, JobView>,
     finished_jobs: Vec<JobId>,
@@ -96,6 +114,10 @@ pub struct Engine {
     now: Now,
     step: Step,
     touched: BTreeSet<WorkerName>,
+    /// Recent failures that workers may have in common.
+    clusters: cluster::Clusters,
+    /// The conditions that were asked for.
+    awaited: BTreeSet<until::Until>,
 }
 
 /// What a new configuration would change for one worker, or pattern.
@@ -119,10 +141,14 @@ impl Engine {
     /// Makes an engine. Workers that were saved are not acted upon before their units have been listed.
     pub fn new(policies: Policies, saved: Option<Saved>, seed: u64, now: Now) -> (Engine, Step) {
         let saved = saved.unwrap_or_default();
+        let watching_since = life::watching_since(&saved, now);
+        let incidents = Incidents::restore(saved.incidents, saved.next_incident);
+        let outbox = Outbox::restore(saved.notices, incidents.closed(), now);
         let mut engine = Engine {
             policies,
             workers: BTreeMap::new(),
-            incidents: Incidents::restore(saved.incidents, saved.next_incident),
+            incidents,
+            outbox,
             holds: saved.holds.into_iter().map(|hold| (hold.id, Hold::restore(hold))).collect(),
             jobs: BTreeMap::new(),
             finished_jobs: Vec::new(),
@@ -135,15 +161,19 @@ impl Engine {
             next_hold: saved.next_hold.max(1),
             next_job: 1,
             host_stopping: false,
-            watching_since: now.wall,
+            watching_since,
             rebooted: !saved.same_boot,
             systemd: 0,
             now,
             step: Step::default(),
             touched: BTreeSet::new(),
+            clusters: cluster::Clusters::default(),
+            awaited: BTreeSet::new(),
         };
+        // Where the wall clock is behind after a boot, what was past is past, and what was to come does not come later.
         let shift = |at: Mono| {
-            if saved.same_boot { at } else { now.mono_at(saved.clock.wall_at(at)) }
+            let latest = now.mono + at.since(saved.clock.mono);
+            if saved.same_boot { at } else { now.mono_at(saved.clock.wall_at(at)).min(latest) }
         };
         for worker in saved.workers {
             engine.restore(worker, &shift);
@@ -153,11 +183,14 @@ impl Engine {
         }
         engine.take_up_named();
         engine.watch();
+        let known_until = saved.clock.wall;
+        engine.await_conditions(if known_until == Wall::NEVER { now.wall } else { known_until });
         engine.step.changes.insert(ObjectId::Manager);
         let open: Vec<_> = engine.incidents.all().map(|incident| incident.id).collect();
         engine.step.changes.extend(open.into_iter().map(ObjectId::Incident));
         engine.settle();
         engine.expire();
+        engine.look_for_news();
         let step = std::mem::take(&mut engine.step);
         (engine, step)
     }
@@ -172,21 +205,22 @@ impl Engine {
         self.apply(event);
         self.settle();
         self.expire();
+        self.notify();
         std::mem::take(&mut self.step)
     }
 
     /// When `handle` must be called next, and whose timer it is; always later than the last `handle`.
     pub fn next_wakeup(&self) -> Option<(Mono, WakeFor)> {
         let worker = self.timers.first().map(|(at, name)| (*at, WakeFor::Worker(name.clone())));
+        // The wall clock may be set, and the machine may sleep meanwhile.
+        let look = self.now.mono + LOOK_AT_HOLDS;
         let hold = self
             .holds
             .iter()
-            .filter_map(|(id, hold)| hold.until.map(|until| (self.now.mono_at(until), WakeFor::Hold(*id))))
+            .filter_map(|(id, hold)| hold.until.map(|until| (self.now.mono_at(until).min(look), WakeFor::Hold(*id))))
             .min_by_key(|(at, _)| *at);
-        match (worker, hold) {
-            (Some(worker), Some(hold)) => Some(if hold.0 < worker.0 { hold } else { worker }),
-            (worker, hold) => worker.or(hold),
-        }
+        let notice = self.next_notice().map(|at| (at, WakeFor::Notice));
+        [worker, hold, notice].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// What others may see of an object; `None` if it is gone.
@@ -198,6 +232,7 @@ impl Engine {
             }
             ObjectId::Incident(id) => self.incidents.get(*id).cloned().map(View::Incident),
             ObjectId::Job(id) => self.jobs.get(id).cloned().map(View::Job),
+            ObjectId::Notice(_) => None,
         }
     }
 
@@ -220,12 +255,23 @@ impl Engine {
         let progress = worker.progress.as_ref()?.view();
         Some(SavedProgress {
             worker: name.clone(),
-            run: worker.run.invocation,
+            run: worker.run.invocation.filter(|_| worker.watch.moved),
             at: progress.at,
             value: progress.value,
             total: progress.total,
-            pace: worker.watch.pace(),
+            paces: worker.watch.paces(),
+            values: worker.watch.values.clone(),
         })
+    }
+
+    /// What must survive of a notice; `None` if it is not kept any more.
+    pub fn saved_notice(&self, id: NoticeId) -> Option<SavedNotice> {
+        self.outbox.saved(id, self.now)
+    }
+
+    /// The notices that are kept, oldest first.
+    pub fn notices(&self) -> Vec<SavedNotice> {
+        self.outbox.all(self.now)
     }
 
     /// The holds that must survive.
@@ -244,9 +290,11 @@ impl Engine {
         Saved {
             clock: self.now,
             same_boot: true,
+            away: Wall::NEVER,
             workers: self.workers.values().map(Worker::saved).collect(),
             holds: self.saved_holds(),
             progress: self.workers.keys().filter_map(|name| self.saved_progress(name)).collect(),
+            notices: self.notices(),
             incidents: self.incidents.all().cloned().collect(),
             next_incident,
             next_hold,
@@ -305,6 +353,7 @@ impl Engine {
             Event::Sign(name, sign) => self.sign(&name, sign),
             Event::Beat(name, reading) => self.beat(&name, reading),
             Event::Read(name, key, reading) => self.read(&name, key, reading),
+            Event::Request(id, caller, Request::TestNotice) => self.test_notice(id, &caller),
             Event::Request(id, caller, request) => {
                 let answer = self.request(&caller, request);
                 self.act(Action::Reply(id, answer));
@@ -313,6 +362,9 @@ impl Engine {
             Event::Policies(policies) => self.adopt_policies(policies),
             Event::HostStopping(true) => self.host_stopping = true,
             Event::HostStopping(false) => self.host_goes_on(),
+            Event::Until(until, holds) => self.condition(&until, &holds),
+            Event::Swept(name, ended) => self.swept(&name, &ended),
+            Event::Checkpoints(name, choice) => self.resume_chosen(&name, choice),
             Event::Wake => {}
         }
     }
@@ -346,6 +398,8 @@ impl Engine {
         match due {
             Some((_, Timer::Restart)) => self.restart_due(name),
             Some((_, Timer::Verified)) => self.verified(name),
+            Some((_, Timer::FollowUp)) => self.follow_up_due(name),
+            Some((_, Timer::Restore)) => self.restore_step(name),
             Some((_, Timer::Reset)) => self.healthy_again(name),
             Some((_, Timer::Decide)) => self.verdict_is_late(name),
             Some((_, Timer::Kill)) => self.grace_over(name),
@@ -369,6 +423,7 @@ impl Engine {
             let keep = self.policies.settings.keep_finished;
             self.step.changes.insert(ObjectId::Worker(name.clone()));
             self.follow_sources(&name);
+            self.equip(&name);
             let Some(worker) = self.workers.get_mut(&name) else { continue };
             worker.judge(&Surroundings { now: self.now, hold: hold.as_deref(), flight });
             let timer = worker.next_timer(hold.is_some(), keep).map(|(at, _)| at);
@@ -446,4 +501,6 @@ impl Engine {
 pub enum WakeFor {
     Worker(WorkerName),
     Hold(HoldId),
+    /// A notice is due, or the news about an incident are awaited no longer.
+    Notice,
 }

@@ -2,8 +2,8 @@
 //! Looks at how workers use their machine, from time to time.
 //!
 //! A worker that says nothing about its progress is suspected when it did work and then, for a long time, uses neither
-//! processor nor storage, or when all of its threads stay in uninterruptible sleep. That is a sign and no proof, so that
-//! by default it is a warning only. A service that may idle (`worker.after-success = "restart"`) is never suspected of
+//! processor nor storage nor a GPU and prints nothing, or when all of its threads stay in uninterruptible sleep or wait for
+//! locks without waking up even once. That is a sign and no proof, so that by default it is a warning only. A service that may idle (`worker.after-success = "restart"`) is never suspected of
 //! idling. A worker that stays above a ceiling of its policy (`[limits]`) is treated as a failed one.
 
 use super::*;
@@ -12,13 +12,13 @@ use classify::Verdict;
 use evidence::Source;
 use flight::Purpose;
 use pace::StallAfter;
-use policy::{AfterSuccess, CauseAction, Percent, Policy, Size};
+use policy::{AfterSuccess, Percent, Policy, Size};
 use sign::Sign;
 use source::Activity;
 use std::time::Duration;
 use time::Span;
 
-/// How often a worker that says nothing is looked at.
+/// How often a worker that says nothing is looked at, at most: five times in the time after which it is suspected.
 const EVERY: Duration = Duration::from_secs(300);
 /// Bounds of how often one with ceilings is measured: five times in the time that they allow.
 const MEASURE_MIN: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(super) struct Oversight {
     due: Option<Mono>,
     /// It has worked in this run.
     worked: bool,
-    /// Since when it does nothing; since when all of its threads are in uninterruptible sleep.
+    /// Since when it does nothing; since when all of its threads wait for what does not come.
     quiet_since: Option<Mono>,
     blocked_since: Option<Mono>,
     /// Since when it uses more than its ceilings allow.
@@ -65,7 +65,8 @@ impl Oversight {
     fn cadence(&self, policy: &Policy, beats: bool) -> Option<Duration> {
         let ceilings = policy.ceilings().filter(|_| !self.accused);
         let often = ceilings.map(|ceilings| (ceilings.patience / 5).clamp(MEASURE_MIN, MEASURE_MAX));
-        often.or_else(|| (!beats && !self.suspected && policy.suspects()).then_some(EVERY))
+        let patience = policy.suspects().filter(|_| !beats && !self.suspected);
+        often.or_else(|| patience.map(|patience| (patience / 5).clamp(MEASURE_MIN, EVERY)))
     }
 
     /// Time that did not count passed: what was measured before it says nothing.
@@ -84,10 +85,16 @@ impl Oversight {
         let (since, before) = self.last.replace((now, activity))?;
         let span = now.since(since).as_secs_f64().max(0.1);
         let share = activity.cpu.saturating_sub(before.cpu).as_secs_f64() / span;
-        self.worked |= share >= BUSY;
-        let all_blocked = |a: &Activity| a.threads > 0 && a.blocked == a.threads;
-        let blocked = all_blocked(&activity) && all_blocked(&before);
-        Some(Interval { since, now, share, still: share < QUIET && activity.io == before.io, blocked, activity })
+        let computes = [activity.gpu, before.gpu].into_iter().flatten().any(|gpu| gpu.works());
+        self.worked |= share >= BUSY || computes;
+        let all_wait = |a: &Activity| a.threads > 0 && a.blocked + a.locked == a.threads;
+        // Who waits for a lock with a time-out wakes up now and then.
+        let asleep = activity.locked == 0 || activity.switches == before.switches;
+        let blocked = all_wait(&activity) && all_wait(&before) && asleep;
+        // Nothing is said by a journal that is not read.
+        let silent = activity.lines.zip(before.lines).is_none_or(|(now, then)| now == then);
+        let still = share < QUIET && activity.io == before.io && silent && !computes;
+        Some(Interval { since, now, share, still, blocked, activity })
     }
 
     /// What is suspicious about a worker that nothing else is known of.
@@ -97,10 +104,19 @@ impl Oversight {
         self.blocked_since = self.blocked_since.or(Some(since)).filter(|_| seen.blocked && still);
         let long = |since: Option<Mono>| since.map(|since| seen.now.since(since)).filter(|span| *span >= patience);
         if let Some(span) = long(self.blocked_since) {
-            return Some(format!("all {} threads in uninterruptible sleep for {}", activity.threads, Span(span)));
+            let Activity { threads, blocked, locked, .. } = activity;
+            let how = match (blocked, locked) {
+                (_, 0) => "in uninterruptible sleep",
+                (0, _) => "waiting for locks",
+                _ => "in uninterruptible sleep or waiting for locks",
+            };
+            return Some(format!("all {threads} threads {how} for {}", Span(span)));
         }
         let span = long(self.quiet_since)?;
-        Some(format!("it worked, but has used neither processor nor storage for {}", Span(span)))
+        let used =
+            if activity.gpu.is_some() { "neither processor, storage nor GPU" } else { "neither processor nor storage" };
+        let silent = if activity.lines.is_some() { ", and printed nothing," } else { "" };
+        Some(format!("it worked, but has used {used}{silent} for {}", Span(span)))
     }
 
     /// Which ceiling it has been above for too long.
@@ -127,9 +143,9 @@ struct Interval {
     now: Mono,
     /// Of one processor.
     share: f64,
-    /// It used next to no processor time and no storage.
+    /// It used next to no processor time and no storage, printed nothing, and no GPU worked for it.
     still: bool,
-    /// All threads were in uninterruptible sleep at both ends.
+    /// All threads were in uninterruptible sleep or waited for locks at both ends, and none woke up in between.
     blocked: bool,
     /// At its end.
     activity: Activity,
@@ -142,10 +158,13 @@ fn next_look(now: Mono, every: Duration) -> Mono {
 }
 
 impl Policy {
-    /// Whether there is nothing better to go by.
-    fn suspects(&self) -> bool {
+    /// After how long it is suspected where there is nothing better to go by; `None` if there is, or nobody wants it.
+    fn suspects(&self) -> Option<Duration> {
         let source = self.shows_progress() || self.progress_heartbeat.value.is_some();
-        !source && self.suspect_after.value != StallAfter::Never
+        match self.suspect_after.value {
+            StallAfter::After(patience) if !source => Some(patience),
+            _ => None,
+        }
     }
 
     fn ceilings(&self) -> Option<Ceilings> {
@@ -188,8 +207,8 @@ impl Engine {
     fn suspect(&mut self, name: &WorkerName, seen: Interval) {
         let at = self.now.wall;
         let Some(worker) = self.workers.get_mut(name) else { return };
-        let StallAfter::After(patience) = worker.policy.suspect_after.value else { return };
-        if worker.oversight.suspected || worker.watch.beats() || !worker.policy.suspects() {
+        let Some(patience) = worker.policy.suspects() else { return };
+        if worker.oversight.suspected || worker.watch.beats() {
             return;
         }
         let may_idle = worker.policy.after_success.value == AfterSuccess::Restart;
@@ -210,17 +229,11 @@ impl Engine {
         if policy.is_some_and(|policy| policy.when_running.is_some()) || held {
             return self.sign(name, Sign { cause: Cause::OverLimit, source: Source::Cgroup, text, count: 1, at });
         }
-        let (action, by) = match policy.and_then(|policy| policy.action.as_ref()) {
-            Some(setting) => (setting.value, format!("cause.{}.action ({})", Cause::OverLimit, setting.from)),
-            None => {
-                let key = if worker.oversight.memory_since.is_some() { "memory" } else { "cpu" };
-                let from = match key {
-                    "memory" => &worker.policy.limit_memory.from,
-                    _ => &worker.policy.limit_cpu.from,
-                };
-                (CauseAction::Restart, format!("limits.{key} ({from})"))
-            }
+        let (key, from) = match worker.oversight.memory_since {
+            Some(_) => ("memory", &worker.policy.limit_memory.from),
+            None => ("cpu", &worker.policy.limit_cpu.from),
         };
+        let usual = format!("limits.{key} ({from})");
         let verdict = Verdict {
             cause: Cause::OverLimit,
             confidence: 100,
@@ -229,7 +242,7 @@ impl Engine {
             also: Vec::new(),
             ending: "uses more than it may".into(),
         };
-        self.condemn(name, verdict, action, by);
+        self.condemn(name, verdict, &usual);
     }
 }
 
@@ -287,6 +300,51 @@ mod tests {
         ];
         let text = "all 2 threads in uninterruptible sleep for 35min";
         assert_eq!(told(true, &all), [None, None, None, None, Some(text.to_owned())]);
+    }
+
+    /// Of two threads, looked at every five minutes: blocked, waiting for a lock, context switches, lines.
+    fn waiting(all: &[(u32, u32, u64, u64)]) -> Vec<Option<String>> {
+        let seen = |(at, (blocked, locked, switches, lines)): (i64, &(u32, u32, u64, u64))| {
+            let (_, rest) = measured(0, 0, 0, *blocked);
+            (Mono(at * 300_000_000), Activity { locked: *locked, switches: *switches, lines: Some(*lines), ..rest })
+        };
+        let all: Vec<_> = (0..).zip(all).map(seen).collect();
+        told(true, &all)
+    }
+
+    #[test]
+    fn threads_that_all_wait_for_locks_are_suspicious_unless_one_wakes_up() {
+        let last = |all: &[(u32, u32, u64, u64)]| waiting(all).pop().flatten();
+        let stuck = "all 2 threads waiting for locks for 30min";
+        assert_eq!(last(&[(0, 2, 70, 3); 7]).as_deref(), Some(stuck));
+        let both = "all 2 threads in uninterruptible sleep or waiting for locks for 30min";
+        assert_eq!(last(&[(1, 1, 70, 3); 7]).as_deref(), Some(both));
+        assert_eq!(last(&[(0, 1, 70, 3); 7]), None, "one waits for something else");
+        let mut woken = [(0, 2, 70, 3); 7];
+        woken[3..].fill((0, 2, 71, 3));
+        assert_eq!(last(&woken), None, "one woke up");
+        let mut told = [(0, 2, 70, 3); 7];
+        told[3..].fill((0, 2, 70, 4));
+        assert_eq!(last(&told), None, "it printed a line");
+    }
+
+    #[test]
+    fn a_job_that_prints_lines_is_not_suspected() {
+        let all = |lines: [Option<u64>; 4]| {
+            let times = [(0, 0), (5, 200), (10, 200), (45, 200)];
+            let seen = |((minute, cpu), lines)| {
+                let (at, activity) = measured(minute, cpu, 0, 0);
+                (at, Activity { lines, ..activity })
+            };
+            let all: Vec<_> = times.into_iter().zip(lines).map(seen).collect();
+            told(false, &all).pop().flatten()
+        };
+        let text = "it worked, but has used neither processor nor storage, and printed nothing, for 40min";
+        assert_eq!(all([Some(1), Some(5), Some(5), Some(5)]).as_deref(), Some(text));
+        assert_eq!(all([Some(1), Some(5), Some(5), Some(6)]), None);
+        // A journal that cannot be read says nothing for or against it.
+        let text = "it worked, but has used neither processor nor storage for 40min";
+        assert_eq!(all([None, None, None, None]).as_deref(), Some(text));
     }
 
     fn excess(ceilings: Ceilings, all: &[(i64, u64, Option<u64>)]) -> Vec<Option<String>> {

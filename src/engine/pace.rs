@@ -6,6 +6,7 @@
 //! once a further gap of that length would be as unlikely as 10^-φ. Two things differ, because a training does not send
 //! heartbeats: gaps are taken as log-normal, since they have a long tail and are never negative, and the longest gap in
 //! living memory counts twice, so that a checkpoint that comes every thousand steps is never held against it.
+//! Where the worker says which stage of its work it is in (training, evaluation), each stage has a pace of its own.
 //! A gap that is three times as long as all before it cannot be told from death.
 
 use super::policy::Text;

@@ -4,11 +4,18 @@
 //! A policy file is a [`Layer`]: it holds only what the file says. The layers that match a worker are laid over the
 //! defaults in order, so that the later one wins key by key; the result is the worker's [`Policy`].
 
+pub mod remedy;
+
+pub use remedy::{CAUSE_KEYS, CauseAction, CausePolicy, WhenRunning};
+
+use super::action::Verify;
 use super::cause::Cause;
 use super::classify::signal_name;
 use super::condition::Condition;
 use super::ids::{WorkerName, is_unit_character};
+use super::notice::NoticeSettings;
 use super::pace::StallAfter;
+use super::parameter::Parameter;
 use super::time::Span;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,8 +58,10 @@ macro_rules! policy_keys {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Policy {
             $($(#[$doc])* pub $field: Setting<$type>,)*
-            /// What to do on a certain cause; a cause without an entry is restarted.
+            /// What to do on a certain cause; one without an entry is treated by what is known of it.
             pub causes: BTreeMap<Cause, CausePolicy>,
+            /// What remedies may change.
+            pub parameters: BTreeMap<Arc<str>, Setting<Parameter>>,
         }
 
         /// What one policy file, or one `watcherctl run`, says.
@@ -66,11 +75,16 @@ macro_rules! policy_keys {
             pub units: Vec<Setting<UnitPattern>>,
             $(pub $field: Option<Setting<$type>>,)*
             pub causes: BTreeMap<Cause, CausePolicy>,
+            pub parameters: BTreeMap<Arc<str>, Setting<Parameter>>,
         }
 
         impl Default for Policy {
             fn default() -> Policy {
-                Policy { $($field: Setting::default_value($default),)* causes: BTreeMap::new() }
+                Policy {
+                    $($field: Setting::default_value($default),)*
+                    causes: BTreeMap::new(),
+                    parameters: BTreeMap::new(),
+                }
             }
         }
 
@@ -83,6 +97,7 @@ macro_rules! policy_keys {
                     units: Vec::new(),
                     $($field: Some(policy.$field.clone()),)*
                     causes: policy.causes.clone(),
+                    parameters: policy.parameters.clone(),
                 }
             }
         }
@@ -94,24 +109,36 @@ macro_rules! policy_keys {
                 for (cause, policy) in &layer.causes {
                     self.causes.entry(*cause).or_default().overlay(policy);
                 }
+                for (name, parameter) in &layer.parameters {
+                    self.parameters.insert(name.clone(), parameter.clone());
+                }
             }
 
             /// Every key, its value in the spelling of a policy file, and the line that set it.
             pub fn rows(&self) -> Vec<(String, String, String)> {
                 let settings = [$(($key.to_owned(), self.$field.value.text(), self.$field.from.to_string()),)*];
                 let causes = self.causes.iter().flat_map(|(cause, policy)| policy.rows(*cause));
-                settings.into_iter().chain(causes).collect()
+                let parameters = self.parameters.iter().map(|(name, setting)| {
+                    (format!("parameters.{name}"), setting.value.text(), setting.from.to_string())
+                });
+                settings.into_iter().chain(causes).chain(parameters).collect()
             }
 
             /// The keys whose value differs from that in `other`.
             pub fn differing_keys(&self, other: &Policy) -> Vec<&'static str> {
                 let mut keys = Vec::new();
                 $(if self.$field.value != other.$field.value { keys.push($key); })*
-                let values = |policy: &Policy| -> Vec<_> {
-                    policy.causes.iter().map(|(cause, policy)| (*cause, policy.values())).collect()
+                let rules = |policy: &Policy| -> Vec<_> {
+                    policy.causes.iter().flat_map(|(cause, policy)| policy.rows(*cause)).map(|(k, v, _)| (k, v)).collect()
                 };
-                if values(self) != values(other) {
+                if rules(self) != rules(other) {
                     keys.push("cause");
+                }
+                let declared = |policy: &Policy| -> Vec<_> {
+                    policy.parameters.iter().map(|(name, setting)| (name.clone(), setting.value.clone())).collect()
+                };
+                if declared(self) != declared(other) {
+                    keys.push("parameters");
                 }
                 keys
             }
@@ -123,8 +150,12 @@ macro_rules! policy_keys {
 }
 
 policy_keys! {
+    /// Decide and say, but do not touch this worker.
+    dry_run: bool = false, "worker.dry-run";
     /// What a clean exit means.
     after_success: AfterSuccess = AfterSuccess::Complete, "worker.after-success";
+    /// Whether notices about it are sent.
+    notify: bool = true, "worker.notify";
     /// Whether `sd_notify("STATUS=…")` texts are read for progress such as `120/500`.
     progress_notify: bool = false, "progress.notify";
     /// A file to read progress from.
@@ -153,6 +184,8 @@ policy_keys! {
     progress_completed: Option<Arc<str>> = None, "progress.completed";
     /// The field that says what the work is about; the same again and again is no progress.
     progress_cursor: Option<Arc<str>> = None, "progress.cursor";
+    /// The field of the document that is the stage of the work.
+    progress_stage: Option<Arc<str>> = None, "progress.stage";
     /// How long there may be no progress before the worker is called stalled.
     stall_after: StallAfter = StallAfter::Adaptive, "progress.stall-after";
     /// The shortest time that is learned.
@@ -184,14 +217,42 @@ policy_keys! {
     reset_after: Duration = Duration::from_secs(600), "restart.reset-after";
     /// Running for so long after a restart: the incident is closed as recovered.
     verify: Duration = Duration::from_secs(120), "restart.verify";
+    /// Failures of one cause in a row, without progress, that end the attempts.
+    same_cause: u32 = 3, "restart.same-cause";
+    /// Whether a cause without an entry is treated by what is known of it: one that only a person can mend is held.
+    by_verdict: bool = true, "restart.by-verdict";
+    /// The shortest time between two changes of parameters.
+    cooldown: Duration = Duration::ZERO, "restart.cooldown";
+    /// Healthy for so long: the newest change of a parameter is taken back, for the next start.
+    restore_after: Option<Duration> = None, "restart.restore-after";
+    /// Whether processes that a failed run has left behind are ended before the next one.
+    leftovers: Leftovers = Leftovers::End, "restart.leftovers";
+    /// From a restart to its follow-up.
+    settle: Duration = Duration::from_secs(5), "restart.settle";
+    /// What is run after a restart.
+    then: Option<CommandLine> = None, "restart.then";
+    /// How often that is tried again when it fails.
+    then_retries: u32 = 3, "restart.then-retries";
+    /// How long it may take.
+    then_within: Duration = Duration::from_secs(30), "restart.then-within";
     /// From SIGTERM to SIGKILL when watcherd stops the worker.
     grace: Duration = Duration::from_secs(10), "restart.grace";
     /// The signal that makes a stalled worker write down its stacks before it is stopped; zero for none.
     dump_signal: DumpSignal = DumpSignal(6), "restart.dump-signal";
     /// How long that may take.
     dump_grace: Duration = Duration::from_secs(10), "restart.dump-grace";
+    /// A program that writes down the stacks of a stalled worker from outside, before that signal.
+    dump_command: Option<CommandLine> = None, "restart.dump-command";
     /// What happens when the budget is spent.
     on_exhausted: OnExhausted = OnExhausted::Quarantine, "restart.on-exhausted";
+    /// A glob: each file or directory that matches is a checkpoint.
+    checkpoints_path: Option<Arc<str>> = None, "checkpoints.path";
+    /// More valid ones than this are a finding.
+    checkpoints_keep: Option<u32> = None, "checkpoints.keep";
+    /// An older newest one is a finding.
+    checkpoints_max_age: Option<Duration> = None, "checkpoints.max-age";
+    /// How it is found out whether one is whole.
+    checkpoints_verify: Verify = Verify::Auto, "checkpoints.verify";
 }
 
 /// A value in the spelling of a policy file.
@@ -208,6 +269,22 @@ impl Text for bool {
 impl Text for u32 {
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Text for Option<u32> {
+    fn text(&self) -> String {
+        self.map(|number| number.to_string()).unwrap_or_default()
+    }
+}
+
+impl Text for Verify {
+    fn text(&self) -> String {
+        match self {
+            Verify::Auto => "auto".into(),
+            Verify::Off => "off".into(),
+            Verify::Command(command) => Some(command.clone()).text(),
+        }
     }
 }
 
@@ -275,17 +352,13 @@ impl Text for AfterSuccess {
     }
 }
 
-impl Text for CauseAction {
-    fn text(&self) -> String {
-        self.as_str().into()
-    }
-}
-
 impl Text for OnExhausted {
     fn text(&self) -> String {
         match self {
             OnExhausted::Quarantine => "quarantine",
             OnExhausted::Stop => "stop",
+            OnExhausted::Pause => "pause",
+            OnExhausted::NextRemedy => "next-remedy",
         }
         .into()
     }
@@ -295,11 +368,28 @@ impl Text for OnExhausted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
+impl Size {
+    /// Reads what `Display` has written: bytes, rounded to hundredths of the unit.
+    pub fn parse(text: &str) -> Result<u64, String> {
+        let wrong = || format!("\"{text}\" is not a size");
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_uppercase());
+        let shift = match &text[digits.len()..] {
+            "" => 0,
+            unit => SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1,
+        };
+        let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+        let hundredths = format!("{whole}{part:0<2}").parse::<u128>().map_err(|_| wrong())?;
+        u64::try_from((hundredths << shift) / 100).map_err(|_| wrong())
+    }
+}
+
+/// Names of powers of two.
+const SIZE_UNITS: [(&str, u32); 6] = [("E", 60), ("P", 50), ("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+
 impl fmt::Display for Size {
     /// As policy files spell it, base 1024, with at most two digits behind the point.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, u32); 6] = [("E", 60), ("P", 50), ("T", 40), ("G", 30), ("M", 20), ("K", 10)];
-        let Some((unit, shift)) = UNITS.into_iter().find(|(_, shift)| self.0 >> shift > 0) else {
+        let Some((unit, shift)) = SIZE_UNITS.into_iter().find(|(_, shift)| self.0 >> shift > 0) else {
             return write!(f, "{}", self.0);
         };
         let hundredths = (u128::from(self.0) * 100) >> shift;
@@ -375,92 +465,26 @@ pub enum OnExhausted {
     Quarantine,
     /// Leave the worker down as if it had been stopped.
     Stop,
+    /// Hold the worker until somebody releases it.
+    Pause,
+    /// Go down the ladder of remedies; where there is none, wait until the budget allows another attempt.
+    NextRemedy,
 }
 
-/// What a policy does about a cause.
+/// What becomes of processes that a failed run has left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CauseAction {
-    Restart,
-    /// Leave it down and wait for `watcherctl release`.
-    Hold,
-    Quarantine,
-    Stop,
-    /// Write the incident down and leave the unit to systemd.
-    Ignore,
+pub enum Leftovers {
+    End,
+    Keep,
 }
 
-/// What to do about signs of a cause while the worker runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenRunning {
-    Ignore,
-    /// Say so, once per run.
-    Warn,
-    /// Open an incident, and act as if the run had failed of it.
-    Incident,
-}
-
-impl Text for WhenRunning {
+impl Text for Leftovers {
     fn text(&self) -> String {
         match self {
-            WhenRunning::Ignore => "ignore",
-            WhenRunning::Warn => "warn",
-            WhenRunning::Incident => "incident",
+            Leftovers::End => "end",
+            Leftovers::Keep => "keep",
         }
         .into()
-    }
-}
-
-/// What a policy says about one cause.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CausePolicy {
-    /// What to do about a run that failed of it; it is restarted if nothing is set.
-    pub action: Option<Setting<CauseAction>>,
-    /// What to do about signs of it while the worker runs; a warning if nothing is set.
-    pub when_running: Option<Setting<WhenRunning>>,
-    /// So many signs within so long count; the first one if nothing is set.
-    pub count: Option<Setting<Budget>>,
-}
-
-impl CausePolicy {
-    fn overlay(&mut self, other: &CausePolicy) {
-        let CausePolicy { action, when_running, count } = other.clone();
-        self.action = action.or(self.action.take());
-        self.when_running = when_running.or(self.when_running.take());
-        self.count = count.or(self.count.take());
-    }
-
-    fn rows(&self, cause: Cause) -> impl Iterator<Item = (String, String, String)> {
-        fn row<T: Text>(cause: Cause, key: &str, setting: &Option<Setting<T>>) -> Option<(String, String, String)> {
-            let setting = setting.as_ref()?;
-            Some((format!("cause.{cause}.{key}"), setting.value.text(), setting.from.to_string()))
-        }
-        let rows = [
-            row(cause, "action", &self.action),
-            row(cause, "when-running", &self.when_running),
-            row(cause, "count", &self.count),
-        ];
-        rows.into_iter().flatten()
-    }
-
-    /// The values without the lines that set them.
-    pub fn values(&self) -> (Option<CauseAction>, Option<WhenRunning>, Option<Budget>) {
-        (
-            self.action.as_ref().map(|setting| setting.value),
-            self.when_running.as_ref().map(|setting| setting.value),
-            self.count.as_ref().map(|setting| setting.value),
-        )
-    }
-}
-
-impl CauseAction {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            CauseAction::Restart => "restart",
-            CauseAction::Hold => "hold",
-            CauseAction::Quarantine => "quarantine",
-            CauseAction::Stop => "stop",
-            CauseAction::Ignore => "ignore",
-        }
     }
 }
 
@@ -593,6 +617,10 @@ pub struct Settings {
     pub keep_incidents: Duration,
     /// Finished `watcherctl run` workers are forgotten after this.
     pub keep_finished: Duration,
+    /// Where it is recorded what happens and what is decided; from the next start on.
+    pub record: Option<Arc<str>>,
+    /// Who hears of incidents.
+    pub notify: NoticeSettings,
 }
 
 impl Default for Settings {
@@ -602,6 +630,8 @@ impl Default for Settings {
             max_jobs: 16,
             keep_incidents: Duration::from_secs(90 * 86_400),
             keep_finished: Duration::from_secs(86_400),
+            record: None,
+            notify: NoticeSettings::default(),
         }
     }
 }

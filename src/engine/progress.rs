@@ -21,7 +21,7 @@ impl From<Position> for Reading {
     fn from(Position { value, total }: Position) -> Reading {
         let total = total.map(|total| ("total".into(), total as f64));
         let values = [("value".into(), value as f64)].into_iter().chain(total).collect();
-        Reading { values, cursor: None }
+        Reading { values, ..Reading::default() }
     }
 }
 

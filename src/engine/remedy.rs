@@ -4,7 +4,7 @@
 use super::*;
 use event::{Exit, RunEnd};
 use flight::{Purpose, Ticket};
-use hold::Hold;
+use ladder::{Chosen, Exhausted};
 use policy::{AfterSuccess, CauseAction, OnExhausted, Text};
 use restart::Plan;
 use time::Span;
@@ -13,6 +13,11 @@ use worker::Ending;
 
 /// The pause before the next try when systemd refused a start without a run having begun.
 const REFUSED_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// `1 attempt`, `5 attempts`.
+pub(super) fn attempts(count: u32) -> String {
+    if count == 1 { "1 attempt".into() } else { format!("{count} attempts") }
+}
 
 /// When something is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +43,7 @@ impl Engine {
     fn take_up_again(&mut self, name: &WorkerName) {
         let Some(worker) = self.workers.get(name) else { return };
         let idle = worker.plan.is_none() && worker.undecided.is_none() && worker.watch.sentence.is_none();
-        if worker.is_awaited() && idle && !self.policies.settings.dry_run {
+        if worker.is_awaited() && idle && !self.is_dry(name) {
             self.try_again(name, "its failure is known already".into());
         }
     }
@@ -46,12 +51,14 @@ impl Engine {
     /// Goes on with a worker that is down although nobody wants that and nothing is planned.
     pub(super) fn take_up_incident(&mut self, name: &WorkerName, by: &str) {
         let Some(worker) = self.workers.get(name) else { return };
-        let down = worker.run.ended && !worker.is_up() && worker.flight.is_none() && worker.look_back.is_none();
+        let down = self.is_left_down(worker);
         let Some(incident) = worker.incident else { return };
         if !down || !worker.is_awaited() || worker.plan.is_some() || worker.undecided.is_some() {
             return;
         }
-        if self.policies.settings.dry_run || worker.unstartable().is_some() {
+        // The policy's own hold is what was decided.
+        let settled = self.hold_of(name).is_some_and(|(_, hold)| hold.who == hold::HOLDER);
+        if settled || self.is_dry(name) || worker.unstartable().is_some() {
             return;
         }
         let undecided = self.incidents.get(incident).is_some_and(|incident| incident.decided == Wall::NEVER);
@@ -60,6 +67,33 @@ impl Engine {
         } else {
             self.try_again(name, by.to_owned());
         }
+    }
+
+    /// Whether it is down, and nothing is under way that will bring it back, or say more about it.
+    fn is_left_down(&self, worker: &Worker) -> bool {
+        // That systemd is kept from restarting it is no reason to leave it down.
+        let flight = worker.flight.and_then(|id| self.flights.get(&id)).map(|flight| flight.purpose);
+        let idle = worker.flight.is_none() || flight == Some(Purpose::Stop(Ending::Preempted));
+        worker.run.ended && !worker.is_up() && idle && worker.look_back.is_none()
+    }
+
+    /// What was waited for has come true: the worker starts without an attempt being counted, at a moment of its own among
+    /// those of `count` workers.
+    pub(super) fn take_up_for_free(&mut self, name: &WorkerName, count: usize) {
+        let Some(worker) = self.workers.get(name) else { return };
+        let down = self.is_left_down(worker);
+        if !down || !worker.is_awaited() || worker.plan.is_some() || worker.undecided.is_some() || self.is_dry(name) {
+            return;
+        }
+        let spread = self.turn(count);
+        let due = self.now.mono + spread;
+        let by = "what its hold waited for holds";
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.plan = Some(Plan::free(due, by));
+        }
+        self.touched.insert(name.clone());
+        self.remedy(name, "restart", by.into(), "");
+        self.record(EntryKind::RestartScheduled, Some(name), format!("{name}: {by}; a start in {}", Span(spread)));
     }
 
     /// Plans a restart and says so.
@@ -78,54 +112,72 @@ impl Engine {
             When::AtOnce => worker.facts.as_ref().is_some_and(|facts| facts.traits.restarts_itself),
             When::Later => worker.waits_for_own_restart(),
         };
-        let cause = worker.cause.unwrap_or(cause::Cause::Unknown);
-        let chosen = worker.policy.causes.get(&cause).and_then(|policy| policy.action.clone());
-        let action = chosen.as_ref().map_or(CauseAction::Restart, |setting| setting.value);
-        let by = match &chosen {
-            Some(setting) => format!("[cause.{cause}] ({})", setting.from),
-            None => {
-                format!("restart.back-off = {} ({})", worker.policy.back_off.value.text(), worker.policy.back_off.from)
-            }
-        };
+        let back_off = worker.back_off();
+        let usual = format!("restart.back-off = {} ({})", back_off.value.text(), back_off.from);
         if let Some(why) = worker.unstartable() {
             return format!("it cannot be started: {why}");
         }
-        if self.policies.settings.dry_run {
-            return self.would(name, action, by);
+        if let Some(why) = self.forbids_restart(name) {
+            return self.left_down(name, &why, format!("the program's own word, {why}"));
         }
+        if self.is_dry(name) {
+            let (chosen, _) = self.wanted(name, &usual);
+            return self.would(name, chosen.action, chosen.by);
+        }
+        match self.choose(name, &usual) {
+            Ok(chosen) => self.carry_through(name, chosen, itself),
+            Err(exhausted) => self.exhausted(name, exhausted),
+        }
+    }
+
+    /// Does what was chosen about a run that is over.
+    fn carry_through(&mut self, name: &WorkerName, chosen: Chosen, itself: bool) -> String {
+        let Chosen { action, by, until, changed, not_before } = chosen;
+        let cause = self.workers.get(name).and_then(|worker| worker.cause).unwrap_or(cause::Cause::Unknown);
         match action {
-            CauseAction::Restart => self.plan_restart(name, by),
+            CauseAction::Restart => {
+                let next = self.plan_restart(name, by);
+                self.put_off_start(name, not_before);
+                if changed.is_empty() { next } else { format!("{next} with {}", changed.join(", ")) }
+            }
             CauseAction::Hold => {
                 self.remedy(name, "hold", by.clone(), "done");
                 if itself && self.hold_of(name).is_none() {
                     // The last chance: a held worker is left alone, and systemd is about to start it again.
                     self.take_off_stop(name, Ending::Preempted, None);
                 }
-                let why = format!("{cause}, {by}");
-                let id = self.place_hold(Hold {
-                    workers: vec![name.clone()],
-                    who: "watcherd".into(),
-                    why,
-                    until: None,
-                    lock: false,
-                });
-                format!("held by the policy until somebody says `watcherctl release {id}`")
+                self.hold_by_policy(name, format!("{cause}, {by}"), until)
             }
             CauseAction::Quarantine => {
                 self.remedy(name, "quarantine", by.clone(), "done");
                 self.quarantine(name, format!("{cause}, {by}"));
                 "quarantined by the policy".into()
             }
-            CauseAction::Stop => {
-                self.remedy(name, "stop", by, "done");
-                self.give_up(name, "the policy says so");
-                "left down by the policy".into()
-            }
+            CauseAction::Stop => self.left_down(name, "the policy says so", by),
             CauseAction::Ignore => {
                 self.remedy(name, "ignore", by, "done");
                 "left to systemd by the policy".into()
             }
         }
+    }
+
+    pub(super) fn left_down(&mut self, name: &WorkerName, why: &str, by: String) -> String {
+        self.remedy(name, "stop", by, "done");
+        self.give_up(name, why);
+        format!("left down: {why}")
+    }
+
+    /// A start that changes something waits until the change before it has had its time.
+    fn put_off_start(&mut self, name: &WorkerName, not_before: Option<Mono>) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        if let Some((plan, not_before)) = worker.plan.as_mut().zip(not_before) {
+            plan.due = plan.due.max(not_before);
+        }
+    }
+
+    /// Whether nothing is to be touched that belongs to this worker.
+    pub(super) fn is_dry(&self, name: &WorkerName) -> bool {
+        self.policies.settings.dry_run || self.workers.get(name).is_some_and(|worker| worker.policy.dry_run.value)
     }
 
     /// Closes the open incident if nothing more will be done about it.
@@ -165,11 +217,11 @@ impl Engine {
     pub(super) fn plan_restart(&mut self, name: &WorkerName, by: String) -> String {
         let now = self.now;
         let Some(worker) = self.workers.get_mut(name) else { return String::new() };
-        if worker.ledger.left(worker.policy.budget.value, now.mono) == 0 {
-            return self.exhausted(name);
+        if worker.budget_left(now.mono) == 0 {
+            return self.spend_nothing(name);
         }
         worker.ledger.failures = worker.ledger.failures.saturating_add(1);
-        let pause = worker.policy.back_off.value.pause(worker.ledger.failures, &mut self.rng);
+        let pause = worker.back_off().value.pause(worker.ledger.failures, &mut self.rng);
         worker.plan = Some(Plan::new(now.mono + pause, &by));
         let attempt = worker.ledger.failures;
         self.touched.insert(name.clone());
@@ -185,15 +237,33 @@ impl Engine {
         }
     }
 
-    pub(super) fn exhausted(&mut self, name: &WorkerName) -> String {
+    /// The budget is spent: gives up, or waits for it where the policy says so.
+    pub(super) fn spend_nothing(&mut self, name: &WorkerName) -> String {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(name) else { return String::new() };
+        let (budget, by) = worker.budget_text();
+        let on_exhausted = worker.policy.on_exhausted.clone();
+        let why = format!("{} in {} did not help", attempts(budget.attempts), Span(budget.window));
+        let back = worker.budget_back().filter(|_| on_exhausted.value == OnExhausted::NextRemedy);
+        let Some(back) = back else { return self.exhausted(name, Exhausted { why, by }) };
+        let by = format!("restart.on-exhausted = next-remedy ({}), {by}", on_exhausted.from);
+        worker.ledger.failures = worker.ledger.failures.saturating_add(1);
+        let attempt = worker.ledger.failures;
+        worker.plan = Some(Plan::new(back.max(now.mono + REFUSED_PAUSE), &by));
+        self.touched.insert(name.clone());
+        self.remedy(name, "restart", by, "");
+        format!("{why}; restart #{attempt} in {}, when the budget allows it", Span(back.since(now.mono)))
+    }
+
+    /// Nothing is left to be tried.
+    pub(super) fn exhausted(&mut self, name: &WorkerName, exhausted: Exhausted) -> String {
         let Some(worker) = self.workers.get_mut(name) else { return String::new() };
         worker.plan = None;
-        let budget = worker.policy.budget.clone();
         let on_exhausted = worker.policy.on_exhausted.clone();
-        let why = format!("{} attempts in {} did not help", budget.value.attempts, Span(budget.value.window));
-        let by = format!("restart.on-exhausted ({}), restart.budget ({})", on_exhausted.from, budget.from);
+        let Exhausted { why, by } = exhausted;
+        let by = format!("restart.on-exhausted ({}), {by}", on_exhausted.from);
         match on_exhausted.value {
-            OnExhausted::Quarantine => {
+            OnExhausted::Quarantine | OnExhausted::NextRemedy => {
                 self.remedy(name, "quarantine", by, "done");
                 self.quarantine(name, why.clone());
                 format!("quarantined, {why}")
@@ -202,6 +272,10 @@ impl Engine {
                 self.remedy(name, "stop", by, "done");
                 self.give_up(name, &why);
                 format!("left down, {why}")
+            }
+            OnExhausted::Pause => {
+                self.remedy(name, "hold", by, "done");
+                self.hold_by_policy(name, why, None)
             }
         }
     }
@@ -226,7 +300,7 @@ impl Engine {
         self.touched.insert(name.clone());
         self.record(EntryKind::Quarantined, Some(name), text);
         self.drop_tickets("the worker is quarantined", |ticket| ticket.worker == *name);
-        if (up || self.is_starting(name)) && !self.policies.settings.dry_run {
+        if (up || self.is_starting(name)) && !self.is_dry(name) {
             self.stop(name, Ending::ForGood);
         }
     }
@@ -241,7 +315,7 @@ impl Engine {
         match (policy.value, end.exit) {
             (AfterSuccess::Complete, Exit::Killed(signal)) => self.ended_by_signal(name, signal),
             (AfterSuccess::Complete, _) => self.completed(name),
-            (AfterSuccess::Restart, _) if self.policies.settings.dry_run => {
+            (AfterSuccess::Restart, _) if self.is_dry(name) => {
                 let text = format!("dry run: would restart {name}, which ended with success");
                 self.record(EntryKind::WouldHave, Some(name), text);
             }
@@ -262,6 +336,8 @@ impl Engine {
         worker.plan = None;
         worker.remark = "ended with success".into();
         worker.ledger.clear();
+        worker.recurrences.clear();
+        worker.failed_at = None;
         worker.cause = None;
         let itself = worker.facts.as_ref().is_some_and(|facts| facts.traits.restarts_itself);
         let text = if itself && !worker.ends_by_policy() {
@@ -289,7 +365,7 @@ impl Engine {
 
     /// systemd is about to restart the unit by itself: prevents it where something else was decided.
     pub(super) fn keep_from_restarting(&mut self, name: &WorkerName) {
-        let now = self.now.mono;
+        let (now, dry) = (self.now.mono, self.is_dry(name));
         let Some(worker) = self.workers.get_mut(name) else { return };
         if !worker.intended_up && worker.ended_without_order() {
             // The success was seen a moment before systemd said that it goes on.
@@ -301,7 +377,7 @@ impl Engine {
         let later = worker.plan.as_ref().is_some_and(|plan| plan.flying.is_none() && plan.due > now);
         let undecided = worker.undecided.is_some() || worker.watch.sentence.is_some();
         let never = worker.quarantine.is_some() || !worker.intended_up || undecided;
-        if !(later || never) || worker.flight.is_some() || self.policies.settings.dry_run || self.host_stopping {
+        if !(later || never) || worker.flight.is_some() || dry || self.host_stopping {
             return;
         }
         let stop = Purpose::Stop(Ending::Preempted);
@@ -313,24 +389,24 @@ impl Engine {
 
     /// The planned restart is due.
     pub(super) fn restart_due(&mut self, name: &WorkerName) {
-        let now = self.now;
+        let (now, dry) = (self.now, self.is_dry(name));
         let Some(worker) = self.workers.get_mut(name) else { return };
         let obsolete = worker.is_up() || worker.quarantine.is_some() || !worker.intended_up;
         if obsolete || self.host_stopping {
             worker.plan = None;
             return;
         }
-        let unstartable = worker.unstartable();
+        let (unstartable, left) = (worker.unstartable(), worker.budget_left(now.mono));
         let Some(plan) = &mut worker.plan else { return };
         if unstartable.is_some() {
             worker.plan = None;
-        } else if self.policies.settings.dry_run {
+        } else if dry {
             let by = plan.by.clone();
             worker.plan = None;
             self.would(name, CauseAction::Restart, by);
             self.close_if_settled(name);
-        } else if !plan.counted && worker.ledger.left(worker.policy.budget.value, now.mono) == 0 {
-            self.exhausted(name);
+        } else if !plan.counted && plan.attempt && left == 0 {
+            self.spend_nothing(name);
             self.close_if_settled(name);
         } else {
             plan.queued = true;
@@ -348,9 +424,12 @@ impl Engine {
             Span(down),
             Span(worker.policy.verify.value)
         );
-        let id = incident.id;
+        let (id, cause) = (incident.id, incident.cause);
         self.record(EntryKind::IncidentClosed, Some(name), text);
         self.close_incident(id, IncidentResult::Recovered);
+        if let Some(known) = self.workers.get_mut(name).and_then(|worker| worker.recurrences.get_mut(&cause)) {
+            known.cured();
+        }
         if let Some(worker) = self.workers.get_mut(name).filter(|worker| worker.ledger.is_clear()) {
             worker.cause = None;
         }
@@ -360,6 +439,7 @@ impl Engine {
     pub(super) fn healthy_again(&mut self, name: &WorkerName) {
         if let Some(worker) = self.workers.get_mut(name) {
             worker.ledger.clear();
+            worker.recurrences.values_mut().for_each(recurrence::Recurrence::forgive);
             worker.cause = worker.incident.and(worker.cause);
         }
     }
@@ -400,6 +480,7 @@ impl Engine {
             text.push_str(&format!("; it counts as cured after {}", Span(worker.policy.verify.value)));
         }
         self.record(EntryKind::RestartDone, Some(name), text);
+        self.plan_follow_up(name);
         self.look_for_run(name);
     }
 

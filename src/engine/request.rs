@@ -6,6 +6,7 @@ use action::Freezer;
 use event::{Active, Definition};
 use flight::{Purpose, Ticket};
 use hold::Hold;
+use parameter::Change;
 use worker::Ending;
 
 /// From this systemd release on, a unit with a watchdog is paused. Measured: 252 kills it while it is frozen, 257 does
@@ -23,13 +24,16 @@ impl Engine {
             Request::Forget(name) => self.forget(caller, &name),
             Request::Change { verb, workers, why, dry_run } => self.change(caller, verb, &workers, &why, dry_run),
             Request::Hold { workers, who, why, until, lock } => {
-                self.hold(caller, Hold { workers, who, why, until, lock })
+                let unknown = String::new();
+                self.hold(caller, Hold { workers, who, why, until, lock, when: None, unknown })
             }
             Request::Release(id) => self.release(caller, id),
             Request::Quarantine { worker, why } => self.quarantine_by_hand(caller, &worker, why),
             Request::ResetQuarantine(name) => self.reset(caller, &name),
+            Request::SetParameter { worker, name, value } => self.set_parameter(caller, &worker, &name, value),
             Request::CloseIncident { incident, why } => self.close_by_hand(caller, incident, &why),
             Request::CancelJob(id) => self.cancel(id),
+            Request::TestNotice => Err(Refusal::NotSupported("a test notice has no answer at once".into())),
         }
     }
 
@@ -133,15 +137,13 @@ impl Engine {
             self.check_change(verb, name)?;
         }
         self.refuse_too_many_jobs(names.len())?;
-        if dry_run || self.policies.settings.dry_run {
-            for name in &names {
-                let text = format!("dry run: would {} {name} for {}", verb.as_str(), caller.name);
-                self.record_by(EntryKind::WouldHave, Some(name), caller, text);
-            }
-            return Ok(Answer::Jobs(Vec::new()));
-        }
         let mut jobs = Vec::new();
         for name in names {
+            if dry_run || self.is_dry(&name) {
+                let text = format!("dry run: would {} {name} for {}", verb.as_str(), caller.name);
+                self.record_by(EntryKind::WouldHave, Some(&name), caller, text);
+                continue;
+            }
             let reason = if why.is_empty() { String::new() } else { format!(": {why}") };
             let text = format!("{} asked to {} {name}{reason}", caller.name, verb.as_str());
             self.record_by(EntryKind::Requested, Some(&name), caller, text);
@@ -306,6 +308,7 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(name) else { return Ok(Answer::Nothing) };
         let lifted = worker.quarantine.take().is_some();
         worker.ledger.clear();
+        worker.recurrences.clear();
         worker.remark.clear();
         let down = worker.run.ended && !worker.is_up() && worker.flight.is_none();
         let wanted = worker.intended_up || (lifted && worker.incident.is_some());
@@ -313,12 +316,43 @@ impl Engine {
         let text = format!("{} reset {name}", caller.name);
         self.record_by(EntryKind::QuarantineReset, Some(name), caller, text);
         let startable = self.workers.get(name).is_some_and(|worker| worker.unstartable().is_none());
-        if down && wanted && startable && !self.policies.settings.dry_run {
+        if down && wanted && startable && !self.is_dry(name) {
             if let Some(worker) = self.workers.get_mut(name) {
                 worker.intended_up = true;
                 worker.plan = None;
             }
             self.new_job(name, Verb::Start, Purpose::Start);
+        }
+        Ok(Answer::Nothing)
+    }
+
+    /// Changes a parameter within what the policy allows, for the next start.
+    fn set_parameter(
+        &mut self,
+        caller: &Caller,
+        worker: &WorkerName,
+        name: &str,
+        value: Option<String>,
+    ) -> Result<Answer, Refusal> {
+        let known = self.known(worker)?;
+        let Some((name, setting)) = known.policy.parameters.get_key_value(name) else {
+            let names: Vec<_> = known.policy.parameters.keys().map(|name| &**name).collect();
+            let hint = if names.is_empty() { "none is".into() } else { format!("{} are", names.join(", ")) };
+            return Err(Refusal::InvalidArgs(format!(
+                "{worker}: {name} is not declared in [parameters] of its policy; {hint}"
+            )));
+        };
+        if let Some(why) = value.as_deref().and_then(|value| setting.value.check(value).err()) {
+            return Err(Refusal::InvalidArgs(format!("{worker}: {name}: {why} ({})", setting.from)));
+        }
+        let change = value.map_or(Change::Unset, |value| Change::Set(value.into()));
+        let changes = vec![(name.clone(), change)];
+        let Some(known) = self.workers.get_mut(worker) else { return Ok(Answer::Nothing) };
+        let told = known.tuning.apply(&known.policy.declared(), &changes);
+        if !told.is_empty() {
+            self.touched.insert(worker.clone());
+            let text = format!("{worker}: {}, for the next start, by {}", told.join(", "), caller.name);
+            self.record_by(EntryKind::ParametersChanged, Some(worker), caller, text);
         }
         Ok(Answer::Nothing)
     }

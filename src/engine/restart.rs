@@ -26,13 +26,12 @@ impl Ledger {
 
     /// Counts an attempt; `again` says that the newest one is made once more.
     pub fn count(&mut self, budget: Budget, now: Mono, again: bool) {
-        if again {
-            self.attempts.pop_back();
-        }
-        self.attempts.push_back(now);
-        while self.attempts.len() > budget.attempts.max(1) as usize {
-            self.attempts.pop_front();
-        }
+        count(&mut self.attempts, budget, now, again);
+    }
+
+    /// The attempts up to then were worth it: they do not count any more, only the pauses stay as long as they are.
+    pub fn refund(&mut self, until: Mono) {
+        self.attempts.retain(|at| *at > until);
     }
 
     pub fn clear(&mut self) {
@@ -42,6 +41,17 @@ impl Ledger {
 
     pub fn is_clear(&self) -> bool {
         self.attempts.is_empty() && self.failures == 0
+    }
+}
+
+/// Adds an attempt, and keeps as many as the budget allows.
+pub(super) fn count(attempts: &mut VecDeque<Mono>, budget: Budget, now: Mono, again: bool) {
+    if again {
+        attempts.pop_back();
+    }
+    attempts.push_back(now);
+    while attempts.len() > budget.attempts.max(1) as usize {
+        attempts.pop_front();
     }
 }
 

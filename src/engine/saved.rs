@@ -4,9 +4,15 @@
 use super::cause::Cause;
 use super::event::Definition;
 use super::ids::{HoldId, IncidentId, InvocationId, WorkerName};
+use super::notice::Notice;
+use super::parameter::Tuning;
 use super::policy::Layer;
+use super::recurrence::Recurrence;
 use super::time::{Mono, Now, Wall};
-use super::view::{IncidentView, Phase};
+use super::until::Until;
+use super::view::{IncidentView, NoticeState, Phase};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything at once, as read at start.
@@ -16,9 +22,12 @@ pub struct Saved {
     pub clock: Now,
     /// Whether the machine was not booted since; otherwise monotonic times are moved over by the wall clock.
     pub same_boot: bool,
+    /// When the watcherd before this one ended; never if that is not known.
+    pub away: Wall,
     pub workers: Vec<SavedWorker>,
     pub holds: Vec<SavedHold>,
     pub progress: Vec<SavedProgress>,
+    pub notices: Vec<SavedNotice>,
     /// The open ones, and the newest closed ones.
     pub incidents: Vec<IncidentView>,
     pub next_incident: u32,
@@ -54,23 +63,42 @@ pub struct SavedWorker {
     pub incident: Option<IncidentId>,
     /// When the next restart is due, if one is planned or under way.
     pub restart_due: Option<Mono>,
+    /// What was tried against its failures.
+    pub remedies: SavedRemedies,
     pub runs: u64,
     pub downtime: Duration,
     pub finished: Wall,
 }
 
-/// How far a worker is, and what was learned about its pace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What was tried against a worker's failures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SavedRemedies {
+    /// What is known about each cause.
+    pub recurrences: Vec<(Cause, Recurrence)>,
+    /// The farthest point at which a run has failed.
+    pub failed_at: Option<u64>,
+    /// The parameters that remedies have changed, and when they did last.
+    pub tuning: Tuning,
+    pub tuned: Option<Mono>,
+    /// When the follow-up of its restart is due, and how often it has failed.
+    pub follow_up: Option<(Mono, u32)>,
+}
+
+/// How far a worker is.
+#[derive(Clone, Debug, PartialEq)]
 pub struct SavedProgress {
     pub worker: WorkerName,
-    /// The run that made it.
+    /// The run that made it; `None` if the one that is under way has not got anywhere yet.
     pub run: Option<InvocationId>,
     /// When the value moved last.
     pub at: Wall,
     pub value: u64,
     /// Zero if unknown.
     pub total: u64,
-    pub pace: SavedPace,
+    /// What was learned about its pace, by stage.
+    pub paces: Vec<(Arc<str>, SavedPace)>,
+    /// What its sources said last, by name.
+    pub values: BTreeMap<Arc<str>, f64>,
 }
 
 /// The gaps between steps of progress.
@@ -95,6 +123,23 @@ pub enum SavedOrigin {
     Run(Definition, Layer),
 }
 
+/// A notice, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedNotice {
+    pub notice: Notice,
+    pub state: NoticeState,
+    pub made: Wall,
+    /// When it was sent first, if it was; that counts against the limits.
+    pub begun: Wall,
+    /// When it is sent next, while it waits.
+    pub due: Wall,
+    pub attempts: u32,
+    /// It waits because the same was sent a short while ago.
+    pub again: bool,
+    /// Why it was not sent, as far as that is known.
+    pub error: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedHold {
     pub id: HoldId,
@@ -102,4 +147,6 @@ pub struct SavedHold {
     pub who: String,
     pub why: String,
     pub until: Option<Wall>,
+    /// What else ends it, in the spelling of policy files.
+    pub when: Option<Until>,
 }

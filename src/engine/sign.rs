@@ -52,6 +52,11 @@ impl Engine {
         if !worker.is_up() || worker.run.ended || worker.run.invocation.is_none() {
             return;
         }
+        // journald tells of lines up to half a second later: this may be the last word of the run before.
+        let facts = worker.facts.as_ref().filter(|facts| facts.active == event::Active::Active);
+        if sign.at != Wall::NEVER && facts.is_some_and(|facts| self.now.mono_at(sign.at) < facts.active_enter) {
+            return;
+        }
         let policy = worker.policy.causes.get(&sign.cause);
         let reaction = policy.and_then(|policy| policy.when_running.as_ref()).map(|setting| setting.value);
         if reaction == Some(WhenRunning::Ignore) {
@@ -83,7 +88,6 @@ impl Engine {
             };
             let from = policy.when_running.as_ref().map(|setting| setting.from.to_string()).unwrap_or_default();
             let by = format!("cause.{cause}.when-running = {} ({from})", WhenRunning::Incident.text());
-            let action = policy.action.as_ref().map_or(CauseAction::Restart, |setting| setting.value);
             let verdict = Verdict {
                 cause,
                 confidence: 70,
@@ -92,12 +96,13 @@ impl Engine {
                 also: Vec::new(),
                 ending: "shows signs of trouble while it runs".into(),
             };
-            self.condemn(name, verdict, action, by);
+            self.condemn(name, verdict, &by);
         }
     }
 
-    /// Opens an incident for a run that goes on, and does what the policy says about its cause.
-    pub(super) fn condemn(&mut self, name: &WorkerName, verdict: Verdict, action: CauseAction, by: String) {
+    /// Opens an incident for a run that goes on, and does what the policy says about its cause. `usual` is the line that
+    /// has it restarted where nothing is said about the cause.
+    pub(super) fn condemn(&mut self, name: &WorkerName, verdict: Verdict, usual: &str) {
         let now = self.now;
         let cause = verdict.cause;
         let Some(worker) = self.workers.get(name) else { return };
@@ -113,14 +118,29 @@ impl Engine {
             worker.incident = Some(id);
             worker.cause = Some(cause);
         }
-        let ends = matches!(action, CauseAction::Restart | CauseAction::Quarantine | CauseAction::Stop);
-        let next = match ends && cause == Cause::Unresponsive && !self.policies.settings.dry_run {
-            true => self.capture(name, id, (action, by)),
-            false => self.act_on_running(name, cause, action, by),
-        };
+        self.credit_progress(name);
+        self.recur(name, cause);
+        let next = self.sentence(name, id, cause, usual);
         self.incidents.tell(id, &verdict, &next);
         self.record(EntryKind::IncidentOpened, Some(name), format!("{name} {} ({cause}): {next}", verdict.ending));
         self.close_if_settled(name);
+    }
+
+    fn sentence(&mut self, name: &WorkerName, id: IncidentId, cause: Cause, usual: &str) -> String {
+        if self.is_dry(name) {
+            let (chosen, _) = self.wanted(name, usual);
+            return self.would(name, chosen.action, chosen.by);
+        }
+        let chosen = match self.choose(name, usual) {
+            Ok(chosen) => chosen,
+            Err(exhausted) => return self.exhausted(name, exhausted),
+        };
+        let (action, by) = (chosen.action, chosen.by);
+        let ends = matches!(action, CauseAction::Restart | CauseAction::Quarantine | CauseAction::Stop);
+        match ends && cause == Cause::Unresponsive {
+            true => self.capture(name, id, (action, by)),
+            false => self.act_on_running(name, cause, action, by),
+        }
     }
 
     pub(super) fn act_on_running(
@@ -130,7 +150,7 @@ impl Engine {
         action: CauseAction,
         by: String,
     ) -> String {
-        if self.policies.settings.dry_run {
+        if self.is_dry(name) {
             return self.would(name, action, by);
         }
         match action {
@@ -156,11 +176,13 @@ impl Engine {
     fn restart_running(&mut self, name: &WorkerName, by: String) -> String {
         let now = self.now.mono;
         let Some(worker) = self.workers.get_mut(name) else { return String::new() };
-        if worker.ledger.left(worker.policy.budget.value, now) == 0 {
-            return self.exhausted(name);
+        if worker.budget_left(now) == 0 {
+            let (budget, by) = worker.budget_text();
+            let why = format!("{} in {} did not help", remedy::attempts(budget.attempts), time::Span(budget.window));
+            return self.exhausted(name, ladder::Exhausted { why, by });
         }
         worker.ledger.failures = worker.ledger.failures.saturating_add(1);
-        worker.ledger.count(worker.policy.budget.value, now, false);
+        worker.count_attempt(now, false);
         let attempt = worker.ledger.failures;
         worker.condemned = true;
         self.remedy(name, "restart", by, "");

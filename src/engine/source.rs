@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Named values of one reading that are kept.
 pub const VALUES_MAX: usize = 64;
-/// The longest name of a value and the longest cursor, in bytes.
+/// The longest name of a value or a stage and the longest cursor, in bytes.
 pub const NAME_MAX: usize = 128;
 
 /// One place where progress is read.
@@ -61,6 +61,8 @@ pub struct Reading {
     pub values: BTreeMap<Arc<str>, f64>,
     /// What the work is about at the moment, such as an id or a range of ids.
     pub cursor: Option<Arc<str>>,
+    /// Which part of its work the worker is in, such as `train` or `evaluate`: each has a pace of its own.
+    pub stage: Option<Arc<str>>,
 }
 
 /// How a worker uses its machine; counters rise while it runs.
@@ -74,12 +76,41 @@ pub struct Activity {
     pub switches: u64,
     /// Bytes of memory that it holds and that the kernel could not simply take back; `None` where that is not known.
     pub memory: Option<u64>,
-    /// Threads there are, and how many of them are in uninterruptible sleep.
+    /// Threads there are, how many of them are in uninterruptible sleep, and how many wait for a lock (futex(2)).
     pub threads: u32,
     pub blocked: u32,
+    pub locked: u32,
+    /// Lines that it has printed since watcherd reads along; `None` while watcherd does not.
+    pub lines: Option<u64>,
     /// Time in which it, or the machine where that is all that is known, waited for memory or for I/O ("some", see
     /// PSI in the kernel's documentation); `None` where the kernel does not say.
     pub pressure: Option<Duration>,
+    /// How it uses GPUs; `None` if it uses none as far as is known.
+    pub gpu: Option<GpuUse>,
+}
+
+/// How the processes of a worker use GPUs, at one moment. The shares are those of the device that does most for them, in
+/// percent of the last second or so; `None` where the device does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuUse {
+    /// Bytes of device memory that they hold.
+    pub held: u64,
+    /// The time in which something was computed.
+    pub compute: Option<u32>,
+    /// The time in which memory of the device was read or written.
+    pub memory: Option<u32>,
+}
+
+impl GpuUse {
+    /// Computing without a look at its memory, all the time, is how a device waits for others that never come: a
+    /// collective operation whose partner is gone.
+    const SPINS: u32 = 95;
+
+    /// Whether a device does something for the worker, as far as is known.
+    pub fn works(&self) -> bool {
+        let spins = self.compute >= Some(GpuUse::SPINS) && self.memory == Some(0);
+        self.compute.max(self.memory).is_some_and(|share| share > 0) && !spins
+    }
 }
 
 /// What is to be saved of a worker before it is stopped for good.
@@ -95,4 +126,6 @@ pub struct Capture {
     pub signal: i32,
     /// How long the program may take for that.
     pub grace: Duration,
+    /// A program that writes down its stacks from outside, and its arguments; empty for none.
+    pub dump: Vec<Arc<str>>,
 }

@@ -4,260 +4,26 @@
 //! The clock of a worker starts when it is up, and anew with every step of progress. It stands still while the worker is
 //! paused, while no source can be read, and while the machine sleeps. Shortly before it runs out the engine asks how the
 //! worker uses its machine, and asks again when it has run out: time in which the worker had to wait for memory or I/O is
-//! granted, and so is time in which it wrote or read a lot, as for a checkpoint; but never more than the limit once more.
+//! granted, and so is time in which it wrote or read a lot, as for a checkpoint, or in which a GPU worked for it, as for an
+//! evaluation; but never more than the limit once more.
 
 use super::*;
 use cause::Cause;
 use classify::Verdict;
 use flight::Purpose;
-use pace::{Pace, StallAfter};
-use policy::{CauseAction, DumpSignal, Policy, Source as Origin, Text, Total, WhenRunning};
+use pace::StallAfter;
+use policy::{CauseAction, DumpSignal, Text, WhenRunning};
 use progress::{Position, Progress};
-use saved::{SavedPace, SavedProgress};
-use source::{Activity, Capture, NAME_MAX, Probe, Reading, Sources, VALUES_MAX};
+use source::{Activity, Capture, NAME_MAX, Reading, Sources, VALUES_MAX};
 use std::sync::Arc;
 use std::time::Duration;
 use time::Span;
-use view::SourceView;
-use worker::Timer;
+use watch::{CURSORS_KEPT, Look, Sentence, State};
 
-/// Cursors that count as known.
-const CURSORS_KEPT: usize = 16;
 /// So much I/O per second, in bytes, is work, as for a checkpoint.
 const WORK_IO: u64 = 256 << 10;
 /// Less than this is not worth another look.
 const GRANT_MIN: Duration = Duration::from_millis(500);
-
-/// What is known about the progress of the current run.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Watch {
-    /// What the adapters were told to read.
-    followed: Option<Arc<Sources>>,
-    /// The policy has changed since.
-    stale: bool,
-    sources: BTreeMap<&'static str, State>,
-    pub values: BTreeMap<Arc<str>, f64>,
-    cursors: VecDeque<Arc<str>>,
-    pace: Pace,
-    /// Since when there was no progress.
-    quiet_since: Option<Mono>,
-    /// There was progress in this run.
-    pub moved: bool,
-    /// Since when no source can be read.
-    deaf_since: Option<Mono>,
-    beat_at: Option<Mono>,
-    /// What the worker itself reports is a count that moves, not only a sign of life.
-    counts: bool,
-    /// What is added to the limit for pressure and I/O.
-    granted: Duration,
-    look: Look,
-    /// Readings in a row in which `stalled-when` held.
-    strikes: u32,
-    /// Since when it holds. Sources tell only what is new, so that it counts by time, too.
-    stuck_since: Option<Mono>,
-    /// Nothing is left to do.
-    pub idle: bool,
-    /// It was called stalled, and why.
-    pub stalled: Option<String>,
-    report_at: Option<Mono>,
-    /// What is done once the evidence is saved.
-    pub sentence: Option<Sentence>,
-}
-
-/// A source of progress.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    Fresh(Wall),
-    Unreadable(String),
-}
-
-/// How far the comparison of two looks at the worker has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Look {
-    #[default]
-    None,
-    UnderWay(Option<(Mono, Activity)>),
-    Taken(Option<(Mono, Activity)>),
-}
-
-/// A decision about a stalled worker that waits until the evidence is saved.
-#[derive(Clone, Debug)]
-pub(super) struct Sentence {
-    action: CauseAction,
-    by: String,
-    why: String,
-}
-
-impl Watch {
-    /// A new run begins: what was learned stays, what was seen goes.
-    pub fn begin(&mut self) {
-        let former = std::mem::take(self);
-        *self = Watch {
-            followed: former.followed,
-            pace: former.pace,
-            values: former.values,
-            counts: former.counts,
-            sentence: former.sentence,
-            ..Watch::default()
-        };
-    }
-
-    /// Goes on where watcherd left off; the time in between does not count.
-    pub fn restore(saved: &SavedProgress, same_run: bool) -> Watch {
-        Watch { pace: Pace::restore(&saved.pace), moved: same_run, ..Watch::default() }
-    }
-
-    pub fn pace(&self) -> SavedPace {
-        self.pace.saved()
-    }
-
-    /// The worker is up and its clock may run.
-    pub fn wind_up(&mut self, policy: &Policy, now: Mono) {
-        self.quiet_since = self.quiet_since.or(Some(now));
-        self.report_at = policy.progress_report.value.map(|every| now + every);
-    }
-
-    /// Moves the clocks on by a time that does not count.
-    pub fn skip(&mut self, pause: Duration) {
-        for clock in [&mut self.quiet_since, &mut self.beat_at, &mut self.stuck_since, &mut self.report_at] {
-            *clock = clock.map(|at| at + pause);
-        }
-    }
-
-    /// The adapters must be told anew what to read.
-    pub fn forget_sources(&mut self) {
-        self.stale = true;
-        self.sources.clear();
-        self.deaf_since = None;
-    }
-
-    fn progressed(&mut self, now: Mono) {
-        if let Some(since) = self.quiet_since.filter(|_| self.moved) {
-            self.pace.note(now.since(since));
-        }
-        self.quiet_since = Some(now);
-        self.moved = true;
-        self.granted = Duration::ZERO;
-        self.look = Look::None;
-        self.stalled = None;
-    }
-
-    /// How long there may be no progress; `None` if nothing is expected.
-    fn limit(&self, policy: &Policy) -> Option<Duration> {
-        let clocked = self.counts || policy.shows_progress() || policy.stall_after.from != Origin::default_value();
-        if !clocked || self.idle || self.stalled.is_some() {
-            return None;
-        }
-        match policy.stall_after.value {
-            StallAfter::Never => None,
-            _ if !self.moved => Some(policy.warm_up.value),
-            StallAfter::After(limit) => Some(limit),
-            StallAfter::Adaptive => Some(self.pace.limit(policy.stall_min.value, policy.stall_max.value)),
-        }
-    }
-
-    /// When the worker is called stalled if nothing happens before.
-    pub fn deadline(&self, policy: &Policy) -> Option<Mono> {
-        if self.deaf_since.is_some() {
-            return None;
-        }
-        let progress = self.quiet_since.zip(self.limit(policy)).map(|(since, limit)| since + limit + self.granted);
-        let beat = self.beat_at.zip(policy.heartbeat()).map(|(at, limit)| at + limit);
-        let beat = beat.filter(|_| !self.idle && self.stalled.is_none());
-        [progress, beat].into_iter().flatten().min()
-    }
-
-    /// When `stalled-when` has held for long enough.
-    fn struck(&self, policy: &Policy) -> Option<Mono> {
-        let span = policy.progress_every.value * policy.strikes.value.saturating_sub(1);
-        let counts = self.stalled.is_none() && self.deaf_since.is_none();
-        self.stuck_since.filter(|_| counts).map(|since| since + span)
-    }
-
-    /// What happens next by itself.
-    pub fn timers(&self, policy: &Policy) -> impl Iterator<Item = (Mono, Timer)> {
-        let waiting = !matches!(self.look, Look::UnderWay(_));
-        let limit = self.limit(policy).filter(|_| self.look == Look::None && self.deaf_since.is_none());
-        let look = self.quiet_since.zip(limit).map(|(since, limit)| (since + limit * 3 / 4, Timer::Look));
-        let stall = self.deadline(policy).filter(|_| waiting).map(|at| (at, Timer::Stalled));
-        let struck = self.struck(policy).map(|at| (at, Timer::Struck));
-        let report = self.report_at.filter(|_| !self.idle).map(|at| (at, Timer::Report));
-        [look, stall, struck, report].into_iter().flatten()
-    }
-
-    /// Whether the worker reports by itself.
-    pub fn beats(&self) -> bool {
-        self.beat_at.is_some()
-    }
-
-    pub fn views(&self) -> Vec<SourceView> {
-        let view = |(key, state): (&&'static str, &State)| match state {
-            State::Fresh(at) => SourceView { key, readable: true, text: String::new(), at: *at },
-            State::Unreadable(why) => SourceView { key, readable: false, text: why.clone(), at: Wall::NEVER },
-        };
-        self.sources.iter().map(view).collect()
-    }
-}
-
-impl Policy {
-    /// Whether it says where progress can be seen.
-    pub fn shows_progress(&self) -> bool {
-        let texts = [
-            &self.progress_file,
-            &self.progress_count,
-            &self.progress_mtime,
-            &self.progress_http,
-            &self.progress_journal,
-        ];
-        self.progress_notify.value
-            || self.progress_command.value.is_some()
-            || texts.iter().any(|text| text.value.is_some())
-    }
-
-    fn heartbeat(&self) -> Option<Duration> {
-        self.progress_heartbeat.value
-    }
-
-    fn probes(&self) -> Vec<Probe> {
-        let texts = [
-            (&self.progress_file.value, Probe::File as fn(Arc<str>) -> Probe),
-            (&self.progress_count.value, Probe::Count),
-            (&self.progress_mtime.value, Probe::Mtime),
-            (&self.progress_http.value, Probe::Http),
-            (&self.progress_journal.value, Probe::Journal),
-        ];
-        let command = self.progress_command.value.clone().map(|command| Probe::Command(command.0));
-        texts.into_iter().filter_map(|(text, probe)| text.clone().map(probe)).chain(command).collect()
-    }
-
-    /// What is to be read of the unit.
-    fn sources(&self, unit: &str) -> Sources {
-        let total = match &self.progress_total.value {
-            Some(Total::Field(field)) => Some(field.clone()),
-            _ => None,
-        };
-        let fields = [
-            ("value", &self.progress_value.value),
-            ("total", &total),
-            ("active", &self.progress_active.value),
-            ("pending", &self.progress_pending.value),
-            ("failed", &self.progress_failed.value),
-            ("completed", &self.progress_completed.value),
-            ("cursor", &self.progress_cursor.value),
-        ];
-        let fields = fields.into_iter().filter_map(|(name, field)| Some((name.into(), field.clone()?))).collect();
-        let probes = self.probes().into_iter().map(|probe| specifier::resolve(probe, unit)).collect();
-        Sources { probes, fields, every: self.progress_every.value }
-    }
-
-    /// Where the work ends, if the policy knows.
-    fn fixed_total(&self) -> Option<u64> {
-        match self.progress_total.value {
-            Some(Total::Number(number)) => Some(number),
-            _ => None,
-        }
-    }
-}
 
 impl Engine {
     /// Tells the adapters what to read of a worker from here on, if that has changed.
@@ -334,6 +100,10 @@ impl Engine {
                 watch.values.insert(name, value);
             }
         }
+        let stage = reading.stage.map(|stage| stage.chars().take(NAME_MAX).collect::<String>().into());
+        if let Some(stage) = stage.filter(|stage| *stage != watch.stage) {
+            watch.enter(stage, now.mono);
+        }
         let changed = |key: &str| watch.values.get(key) != before.get(key);
         let mut moved = changed("mtime");
         let value = if watch.values.contains_key("value") { "value" } else { "completed" };
@@ -402,7 +172,7 @@ impl Engine {
         let stuck = policy.stalled_when.value.as_ref().and_then(|rule| rule.holds(&watch.values));
         watch.strikes = if stuck == Some(true) { watch.strikes.saturating_add(1) } else { 0 };
         watch.stuck_since = if stuck == Some(true) { watch.stuck_since.or(Some(now)) } else { None };
-        let struck = watch.strikes >= policy.strikes.value;
+        let struck = watch.strikes >= policy.strikes.value && !watch.is_warming_up(policy, now);
         if finished {
             let text = format!("{name} has nothing left to do: {}", self.summary(name));
             self.record(EntryKind::WorkDone, Some(name), text);
@@ -417,7 +187,8 @@ impl Engine {
         let Some(worker) = self.workers.get(name).filter(|worker| worker.watch.stalled.is_none()) else { return };
         let (strikes, rule) = (worker.policy.strikes.value, worker.policy.stalled_when.clone());
         if let Some(text) = rule.value {
-            self.stalled(name, format!("{text} in {strikes} readings in a row ({})", rule.from));
+            let usual = format!("progress.stalled-when = {text} ({})", rule.from);
+            self.stalled(name, format!("{text} in {strikes} readings in a row ({})", rule.from), &usual);
         }
     }
 
@@ -429,6 +200,7 @@ impl Engine {
             0 => view.value.to_string(),
             total => format!("{}/{total}", view.value),
         }];
+        parts.extend(Some(worker.watch.stage.to_string()).filter(|stage| !stage.is_empty()));
         for key in ["active", "pending", "failed"] {
             if let Some(value) = worker.watch.values.get(key) {
                 parts.push(format!("{value} {key}"));
@@ -501,17 +273,21 @@ impl Engine {
                 format!("no progress within {} of its start", Span(rounded(now.since(since.unwrap_or(now)))))
             }
         };
-        let key = match (beat, worker.watch.moved) {
-            (Some(_), _) => "progress.heartbeat",
-            (None, false) => "progress.warm-up",
-            (None, true) => "progress.stall-after",
+        let policy = &worker.policy;
+        let (key, value, from) = match (beat, worker.watch.moved) {
+            (Some(_), _) => {
+                ("progress.heartbeat", policy.progress_heartbeat.value.text(), &policy.progress_heartbeat.from)
+            }
+            (None, false) => ("progress.warm-up", policy.warm_up.value.text(), &policy.warm_up.from),
+            (None, true) => ("progress.stall-after", policy.stall_after.value.text(), &policy.stall_after.from),
         };
+        let usual = format!("{key} = {value} ({from})");
         let position = self.summary(name);
-        self.stalled(name, format!("{why} (at {position}; {key})"));
+        self.stalled(name, format!("{why} (at {position}; {key})"), &usual);
     }
 
     /// The worker gets nowhere: says so, saves the evidence, and does what the policy says.
-    fn stalled(&mut self, name: &WorkerName, why: String) {
+    fn stalled(&mut self, name: &WorkerName, why: String, usual: &str) {
         let Some(worker) = self.workers.get_mut(name) else { return };
         let policy = worker.policy.causes.get(&Cause::Unresponsive).cloned().unwrap_or_default();
         let reaction = policy.when_running.as_ref().map_or(WhenRunning::Incident, |setting| setting.value);
@@ -537,15 +313,7 @@ impl Engine {
             also: Vec::new(),
             ending: "is stalled".into(),
         };
-        let (action, by) = match &policy.action {
-            Some(setting) => (setting.value, format!("[cause.{}] ({})", Cause::Unresponsive, setting.from)),
-            None => {
-                let Some(worker) = self.workers.get(name) else { return };
-                let after = &worker.policy.stall_after;
-                (CauseAction::Restart, format!("progress.stall-after = {} ({})", after.value.text(), after.from))
-            }
-        };
-        self.condemn(name, verdict, action, by);
+        self.condemn(name, verdict, usual);
     }
 
     /// Saves the evidence before the worker is stopped; what is to be done comes afterwards.
@@ -567,6 +335,7 @@ impl Engine {
             progress: format!("{progress}; {why}"),
             signal,
             grace: worker.policy.dump_grace.value,
+            dump: worker.policy.dump_words(name.unit(), worker.facts.as_ref().map_or(0, |facts| facts.main_pid)),
         };
         worker.condemned = true;
         worker.watch.sentence = Some(Sentence { action, by, why });
@@ -636,11 +405,13 @@ impl Engine {
     }
 }
 
-/// How much of the time between two looks does not count: it went into waiting, or into reading and writing.
+/// How much of the time between two looks does not count: it went into waiting, into reading and writing, or a GPU worked
+/// at one of its ends.
 fn grant(former: (Mono, Activity), current: (Mono, Activity)) -> Duration {
     let span = current.0.since(former.0);
     let io = current.1.io.saturating_sub(former.1.io);
-    if io > WORK_IO.saturating_mul(span.as_secs().max(1)) {
+    let computes = [former.1.gpu, current.1.gpu].into_iter().flatten().any(|gpu| gpu.works());
+    if computes || io > WORK_IO.saturating_mul(span.as_secs().max(1)) {
         return span.max(GRANT_MIN);
     }
     let pressure = current.1.pressure.zip(former.1.pressure);

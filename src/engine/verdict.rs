@@ -8,6 +8,7 @@ use event::RunEnd;
 use evidence::Findings;
 use ids::InvocationId;
 use remedy::When;
+use std::collections::BTreeMap;
 
 /// A policy that depends on the cause waits so long for the verdict, then goes by what systemd said.
 pub const VERDICT_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
@@ -25,7 +26,13 @@ pub(super) struct Case {
     end: RunEnd,
     /// What was decided already, as a sentence fragment.
     next: String,
+    /// What was known about the cause by systemd's facts before this failure was noted.
+    before: Option<Recurrences>,
+    /// What was said already by evidence that was not complete.
+    said: Option<Verdict>,
 }
+
+type Recurrences = BTreeMap<cause::Cause, recurrence::Recurrence>;
 
 /// The failed run that the evidence is wanted about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +40,14 @@ pub struct Subject {
     pub worker: WorkerName,
     pub invocation: Option<InvocationId>,
     pub end: RunEnd,
+    /// Nobody waits for it: what is slow to be written down is worth waiting for.
+    pub unhurried: bool,
+}
+
+impl Subject {
+    pub(super) fn new(worker: &WorkerName, invocation: Option<InvocationId>, end: RunEnd) -> Subject {
+        Subject { worker: worker.clone(), invocation, end, unhurried: false }
+    }
 }
 
 impl Engine {
@@ -50,19 +65,26 @@ impl Engine {
             worker.flight = None;
             worker.plan = None;
         }
-        let waits = verdict.confidence < CERTAIN && self.depends_on_cause(name);
+        self.credit_progress(name);
+        let waits = verdict.confidence < CERTAIN && (self.depends_on_cause(name) || self.is_on_the_brink(name));
+        let before = self.workers.get(name).map(|worker| worker.recurrences.clone());
+        self.recur(name, verdict.cause);
         let next = if waits { self.put_off(name) } else { self.decide(name, When::AtOnce) };
         self.incidents.tell(id, &verdict, &next);
         let known =
             if verdict.cause == cause::Cause::Unknown { String::new() } else { format!(" ({})", verdict.cause) };
         let text = format!("{name} {}{known}: {next}", verdict.ending);
         self.record(EntryKind::IncidentOpened, Some(name), text);
-        self.examine(id, Subject { worker: name.clone(), invocation: run, end: end.clone() }, next);
+        self.examine(id, Subject::new(name, run, end.clone()), next);
+        if let Some(case) = self.cases.get_mut(&id) {
+            case.before = before;
+        }
         self.close_if_settled(name);
     }
 
     pub(super) fn depends_on_cause(&self, name: &WorkerName) -> bool {
-        self.workers.get(name).is_some_and(|worker| worker.policy.causes.values().any(|policy| policy.action.is_some()))
+        let policies = self.workers.get(name).map(|worker| &worker.policy.causes);
+        policies.is_some_and(|policies| policies.values().any(policy::CausePolicy::makes_a_difference))
     }
 
     /// Waits for the verdict before anything is decided.
@@ -80,7 +102,8 @@ impl Engine {
         while self.cases.len() >= CASES_MAX {
             self.cases.pop_first();
         }
-        self.cases.insert(id, Case { worker: subject.worker.clone(), end: subject.end.clone(), next });
+        let case = Case { worker: subject.worker.clone(), end: subject.end.clone(), next, before: None, said: None };
+        self.cases.insert(id, case);
         self.act(Action::Examine(id, subject));
     }
 
@@ -89,7 +112,7 @@ impl Engine {
         let Some(worker) = self.workers.get(name) else { return };
         let facts = worker.facts.as_ref().filter(|facts| facts.invocation == worker.run.invocation);
         let end = facts.map(|facts| facts.end.clone()).unwrap_or_default();
-        let subject = Subject { worker: name.clone(), invocation: worker.run.invocation, end };
+        let subject = Subject::new(name, worker.run.invocation, end);
         let next = self.put_off(name);
         self.examine(id, subject, next);
     }
@@ -97,27 +120,83 @@ impl Engine {
     /// The evidence about a failed run is there.
     pub(super) fn examined(&mut self, id: IncidentId, findings: &Findings) {
         let Some(case) = self.cases.remove(&id) else { return };
-        let name = case.worker;
+        let name = case.worker.clone();
         let mut verdict = judge::judge(&case.end, &findings.clues);
         verdict.because.extend(findings.gaps.iter().map(|gap| format!("not known: {gap}")));
         let current = self.workers.get(&name).is_some_and(|worker| worker.incident == Some(id));
-        if let Some(worker) = self.workers.get_mut(&name).filter(|_| current) {
-            worker.cause = Some(verdict.cause);
-            self.touched.insert(name.clone());
+        if current {
+            // What was decided goes by the first verdict, and so do the ledgers.
+            let before = case.before.clone().filter(|_| case.said.is_none());
+            self.note_cause(&name, verdict.cause, before);
         }
         let waits = current && self.workers.get_mut(&name).is_some_and(|worker| worker.undecided.take().is_some());
         self.incidents.judge(id, &verdict, &case.next);
         self.step.changes.insert(ObjectId::Incident(id));
-        self.record_verdict(id, &name, &verdict);
+        if case.said.as_ref().is_none_or(|said| (said.cause, &said.because) != (verdict.cause, &verdict.because)) {
+            self.record_verdict(id, &name, &verdict);
+        }
+        if findings.core_to_come && case.said.is_none() {
+            self.complete(id, case, verdict.clone());
+        }
+        self.gather(id, verdict.cause);
         if waits {
             self.decide_after_all(&name, id, &verdict);
+        } else if current {
+            self.revise(&name, id, &verdict);
         }
+    }
+
+    /// Has the run examined once more when its core dump is written down, which may take minutes.
+    fn complete(&mut self, id: IncidentId, case: Case, said: Verdict) {
+        let run = self.incidents.get(id).and_then(|incident| incident.run);
+        let subject = Subject { unhurried: true, ..Subject::new(&case.worker, run, case.end.clone()) };
+        self.cases.insert(id, Case { said: Some(said), ..case });
+        self.act(Action::Examine(id, subject));
+    }
+
+    /// The failure was of this cause, and not of the one that systemd's facts alone had shown.
+    fn note_cause(&mut self, name: &WorkerName, cause: cause::Cause, before: Option<Recurrences>) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        self.touched.insert(name.clone());
+        let differs = worker.cause.replace(cause) != Some(cause);
+        let Some(before) = before.filter(|_| differs) else { return };
+        let attempts: Vec<_> = worker.recurrences.iter().map(|(c, known)| (*c, known.attempts.clone())).collect();
+        worker.recurrences = before;
+        for (cause, attempts) in attempts.into_iter().filter(|(_, attempts)| !attempts.is_empty()) {
+            worker.recurrences.entry(cause).or_default().attempts = attempts;
+        }
+        self.recur(name, cause);
+    }
+
+    /// A restart that was planned before the cause was known gives way, if it has not begun, where the cause says that it
+    /// would be in vain.
+    fn revise(&mut self, name: &WorkerName, id: IncidentId, verdict: &Verdict) {
+        let Some(worker) = self.workers.get(name) else { return };
+        let pending = worker.plan.as_ref().is_some_and(|plan| plan.flying.is_none() && !plan.counted && plan.attempt);
+        if !pending || self.host_stopping || self.is_dry(name) || !self.would_not_restart(name) {
+            return;
+        }
+        self.drop_tickets("the cause says that it would be in vain", |ticket| {
+            ticket.worker == *name && ticket.purpose == flight::Purpose::Recover
+        });
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.plan = None;
+            worker.ledger.failures = worker.ledger.failures.saturating_sub(1);
+        }
+        if let Some(incident) = self.incidents.open_mut(id) {
+            incident.settle("given up when the cause was known");
+        }
+        self.decide_after_all(name, id, verdict);
     }
 
     fn record_verdict(&mut self, id: IncidentId, name: &WorkerName, verdict: &Verdict) {
         let run = self.incidents.get(id).and_then(|incident| incident.run);
-        let proof = verdict.because.iter().find(|line| !line.starts_with("systemd:")).or(verdict.because.first());
+        let mut proofs = verdict.because.iter().filter(|line| !line.starts_with("not known:"));
+        let proof = proofs.clone().find(|line| !line.starts_with("systemd:")).or(proofs.next());
         let text = match (verdict.cause, proof) {
+            (cause::Cause::Unknown, Some(last)) if last.starts_with("output:") => {
+                format!("{name} failed, and nothing says why; {last}")
+            }
             (cause::Cause::Unknown, _) => format!("{name} failed, and nothing says why"),
             (cause, None) => format!("{name} failed because of {cause} ({} %)", verdict.confidence),
             (cause, Some(proof)) => format!("{name} failed because of {cause} ({} %): {proof}", verdict.confidence),
@@ -161,6 +240,11 @@ impl Engine {
         let Some(case) = self.cases.get(&id) else { return };
         let verdict = classify::classify(&case.end);
         self.decide_after_all(name, id, &verdict);
+    }
+
+    /// Whether the verdict about it is there, even if a core dump may still add to it.
+    pub(super) fn is_judged(&self, id: IncidentId) -> bool {
+        self.cases.get(&id).is_none_or(|case| case.said.is_some())
     }
 
     fn decide_after_all(&mut self, name: &WorkerName, id: IncidentId, verdict: &Verdict) {

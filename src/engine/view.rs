@@ -61,6 +61,8 @@ pub struct WorkerView {
     pub next_action_at: Wall,
     pub next_action_at_mono: Mono,
     pub held: bool,
+    /// Name, the value from the next start on, and the one that the unit has by itself, of every declared parameter.
+    pub parameters: Vec<(String, String, String)>,
     /// Runs seen since the worker is supervised.
     pub runs: u64,
     /// Time spent failed, from the end of a run to the next start.
@@ -122,10 +124,10 @@ pub struct ProgressView {
 }
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident $word:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident $word:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($variant,)* }
+        pub enum $name { $($(#[$about])* $variant,)* }
 
         impl $name {
             pub const ALL: &[$name] = &[$($name::$variant,)*];
@@ -194,6 +196,31 @@ words! {
     }
 }
 
+words! {
+    /// What a notice speaks of.
+    NoticeStage {
+        Opened "opened",
+        /// What was hoped for when it was opened will not be: a person has to act.
+        Final "final",
+        Closed "closed",
+        Test "test",
+    }
+}
+
+words! {
+    /// What became of a notice.
+    NoticeState {
+        Waiting "waiting",
+        Sent "sent",
+        /// The same was sent a short while ago.
+        Repeated "repeated",
+        /// It could not be sent before there was newer news about its incident.
+        Replaced "replaced",
+        /// It could not be sent, and is not tried any more.
+        Lost "lost",
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncidentView {
     pub id: IncidentId,
@@ -221,6 +248,10 @@ pub struct IncidentView {
     pub state: IncidentState,
     pub result: IncidentResult,
     pub remedies: Vec<RemedyView>,
+    /// The incident that stands for this one: many workers failed of one cause at once.
+    pub part_of: Option<IncidentId>,
+    /// The workers of the incidents that this one stands for.
+    pub members: Vec<WorkerName>,
     /// One sentence for people.
     pub text: String,
 }
@@ -235,6 +266,17 @@ pub struct RemedyView {
     pub by: String,
     /// `done`, `failed: …`, `would`, or empty while it is under way.
     pub outcome: String,
+}
+
+impl RemedyView {
+    /// The words of `action`; a word that is not among them is read as `other`.
+    pub const ACTIONS: [&str; 11] =
+        ["restart", "hold", "quarantine", "stop", "ignore", "kill", "pause", "change", "undo", "follow-up", "other"];
+
+    /// Reads a word of `action`.
+    pub fn known_action(word: &str) -> &'static str {
+        RemedyView::ACTIONS.into_iter().find(|known| *known == word).unwrap_or("other")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is remembered about one worker, and what that amounts to: its phase, its view, its saved form.
 
-use super::action::Freezer;
+use super::action::{Exports, Freezer};
 use super::cause::Cause;
-use super::event::{Active, Load, SharedDefinition, UnitFacts};
+use super::event::{Active, Exit, Load, SharedDefinition, UnitFacts};
+use super::follow_up::FollowUp;
 use super::ids::{ActionId, IncidentId, InvocationId, WorkerName};
 use super::lookback::Trace;
 use super::oversight::Oversight;
-use super::policy::{Layer, Policy, Source};
+use super::parameter::{Parameter, Tuning};
+use super::policy::{BackOff, Budget, Layer, Policy, Setting, Source};
 use super::progress::Progress;
-use super::restart::{Ledger, Plan};
-use super::saved::{SavedOrigin, SavedWorker};
+use super::recurrence::Recurrence;
+use super::restart::{Ledger, Plan, count};
+use super::saved::{SavedOrigin, SavedRemedies, SavedWorker};
 use super::sign::Warning;
-use super::stall::Watch;
 use super::time::{Mono, Now, Span, Wall};
 use super::view::{Phase, PolicyRows, WorkerView};
+use super::watch::Watch;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Starts that are remembered to stay clear of the unit's own start limit.
@@ -45,6 +49,22 @@ pub(super) struct Worker {
     pub quarantine: Option<String>,
     pub paused: Option<Freezer>,
     pub ledger: Ledger,
+    /// What is known about each cause of its failures.
+    pub recurrences: BTreeMap<Cause, Recurrence>,
+    /// The farthest point at which a run has failed.
+    pub failed_at: Option<u64>,
+    /// The parameters that remedies have changed.
+    pub tuning: Tuning,
+    /// When a parameter was changed last.
+    pub tuned: Option<Mono>,
+    /// A run that began before the unit was prepared, after the machine was booted: without the changed parameters.
+    pub bare: Option<InvocationId>,
+    /// What its unit was prepared with.
+    pub equipped: Option<Arc<Exports>>,
+    /// The checkpoint that its newest run was told to resume from.
+    pub resume_from: Option<String>,
+    /// What is to be run after its restart.
+    pub follow_up: Option<FollowUp>,
     starts: VecDeque<Mono>,
     pub cause: Option<Cause>,
     pub incident: Option<IncidentId>,
@@ -90,6 +110,8 @@ pub(super) struct Worker {
 pub(super) struct Run {
     pub invocation: Option<InvocationId>,
     pub ended: bool,
+    /// How its main process ended.
+    pub exit: Exit,
     /// Why it is about to end, if that does not follow from what is known about the worker.
     pub ending: Option<Ending>,
     /// The job that started it, as long as it was activating; zero if none was seen.
@@ -149,6 +171,14 @@ impl Worker {
             quarantine: None,
             paused: None,
             ledger: Ledger::default(),
+            recurrences: BTreeMap::new(),
+            failed_at: None,
+            tuning: Tuning::default(),
+            tuned: None,
+            bare: None,
+            equipped: None,
+            resume_from: None,
+            follow_up: None,
             starts: VecDeque::new(),
             cause: None,
             incident: None,
@@ -248,6 +278,71 @@ impl Worker {
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy_rows = policy.rows().into();
         self.policy = policy;
+        self.tuning.keep_only(&self.policy.declared());
+    }
+
+    /// Whether failures of some cause are counted.
+    fn recurs(&self) -> bool {
+        self.recurrences.values().any(|known| known.count > 0)
+    }
+
+    /// How far it has got; `None` if that was never seen.
+    pub fn reached(&self) -> Option<u64> {
+        self.progress.as_ref().map(|progress| progress.view().value)
+    }
+
+    /// The budget for attempts because of its present cause, and whether it is that cause's own.
+    fn own_budget(&self) -> Option<(Cause, Budget)> {
+        let cause = self.cause?;
+        let budget = self.policy.causes.get(&cause)?.budget.as_ref()?;
+        Some((cause, budget.value))
+    }
+
+    /// Attempts that the budget still allows.
+    pub fn budget_left(&self, now: Mono) -> u32 {
+        match self.own_budget() {
+            Some((cause, budget)) => {
+                self.recurrences.get(&cause).map_or(budget.attempts, |recurrence| recurrence.left(budget, now))
+            }
+            None => self.ledger.left(self.policy.budget.value, now),
+        }
+    }
+
+    /// When the budget allows another attempt.
+    pub fn budget_back(&self) -> Option<Mono> {
+        let (attempts, budget) = match self.own_budget() {
+            Some((cause, budget)) => (&self.recurrences.get(&cause)?.attempts, budget),
+            None => (&self.ledger.attempts, self.policy.budget.value),
+        };
+        // With a smaller budget than before, more than one has to leave the window.
+        let surplus = attempts.len().saturating_sub(budget.attempts as usize);
+        attempts.get(surplus).map(|at| *at + budget.window)
+    }
+
+    /// The budget, its window, and the line that set it, for people.
+    pub fn budget_text(&self) -> (Budget, String) {
+        let own = self.own_budget().and_then(|(cause, budget)| {
+            let from = &self.policy.causes.get(&cause)?.budget.as_ref()?.from;
+            Some((budget, format!("cause.{cause}.budget ({from})")))
+        });
+        own.unwrap_or_else(|| (self.policy.budget.value, format!("restart.budget ({})", self.policy.budget.from)))
+    }
+
+    /// Counts an attempt; `again` says that the newest one is made once more.
+    pub fn count_attempt(&mut self, now: Mono, again: bool) {
+        match self.own_budget() {
+            Some((cause, budget)) => {
+                let attempts = &mut self.recurrences.entry(cause).or_default().attempts;
+                count(attempts, budget, now, again);
+            }
+            None => self.ledger.count(self.policy.budget.value, now, again),
+        }
+    }
+
+    /// The pauses before attempts because of its present cause.
+    pub fn back_off(&self) -> &Setting<BackOff> {
+        let own = self.cause.and_then(|cause| self.policy.causes.get(&cause)?.back_off.as_ref());
+        own.unwrap_or(&self.policy.back_off)
     }
 
     pub fn note_start(&mut self, now: Now) {
@@ -284,9 +379,18 @@ impl Worker {
         let verify = healthy
             .filter(|_| self.incident.is_some() && !self.condemned && self.watch.stalled.is_none())
             .filter(|_| self.watch.moved || !self.policy.shows_progress())
+            .filter(|_| self.follow_up.is_none())
             .map(|since| (since + self.policy.verify.value, Timer::Verified));
+        let follow_up = self.follow_up.as_ref().filter(|follow_up| follow_up.flying.is_none());
+        let follow_up = follow_up.filter(|_| !held && !self.restored).map(|follow_up| (follow_up.due, Timer::FollowUp));
+        let restore = healthy
+            .filter(|_| !self.tuning.steps().is_empty() && self.incident.is_none())
+            .zip(self.policy.restore_after.value)
+            .map(|(since, after)| (self.tuned.map_or(since, |tuned| since.max(tuned)) + after, Timer::Restore));
         let reset = healthy
-            .filter(|_| !self.ledger.is_clear())
+            .filter(|_| {
+                !self.ledger.is_clear() || (self.incident.is_none() && self.watch.stalled.is_none() && self.recurs())
+            })
             .map(|since| (since + self.policy.reset_after.value, Timer::Reset));
         let kill = self.kill_at.map(|at| (at, Timer::Kill));
         let decide = self.undecided.map(|at| (at, Timer::Decide));
@@ -300,7 +404,7 @@ impl Worker {
         let over =
             watched.and_then(|since| self.oversight.due(&self.policy, beats, since)).map(|at| (at, Timer::WatchOver));
         let watch = watch.chain(over);
-        [plan, verify, reset, kill, decide, forget].into_iter().flatten().chain(watch)
+        [plan, verify, follow_up, restore, reset, kill, decide, forget].into_iter().flatten().chain(watch)
     }
 
     /// Works out the phase and why.
@@ -421,11 +525,12 @@ impl Worker {
             invocation: self.run.invocation,
             progress: self.progress.as_ref().map(Progress::view),
             attempts: self.ledger.failures,
-            budget_left: self.ledger.left(self.policy.budget.value, now.mono),
+            budget_left: self.budget_left(now.mono),
             next_action,
             next_action_at: at.map_or(Wall::NEVER, |at| now.wall_at(at)),
             next_action_at_mono: at.unwrap_or_default(),
             held,
+            parameters: self.parameters(),
             runs: self.runs,
             downtime: self.downtime,
             intended_up: self.intended_up,
@@ -436,6 +541,15 @@ impl Worker {
             warnings: self.warnings.iter().map(|(cause, warning)| warning.view(*cause)).collect(),
             policy: self.policy_rows.clone(),
         }
+    }
+
+    fn parameters(&self) -> Vec<(String, String, String)> {
+        let row = |(name, setting): (&Arc<str>, &Setting<Parameter>)| {
+            let own = setting.value.default.to_string();
+            let value = self.tuning.value(name).map_or_else(|| own.clone(), ToString::to_string);
+            (name.to_string(), value, own)
+        };
+        self.policy.parameters.iter().map(row).collect()
     }
 
     pub fn origin(&self) -> &'static str {
@@ -468,6 +582,13 @@ impl Worker {
             cause: self.cause,
             incident: self.incident,
             restart_due: self.plan.as_ref().map(|plan| plan.due),
+            remedies: SavedRemedies {
+                recurrences: self.recurrences.iter().map(|(cause, known)| (*cause, known.clone())).collect(),
+                failed_at: self.failed_at,
+                tuning: self.tuning.clone(),
+                tuned: self.tuned,
+                follow_up: self.follow_up.as_ref().map(|follow_up| (follow_up.due, follow_up.failed)),
+            },
             runs: self.runs,
             downtime: self.downtime,
             finished: self.finished.map_or(Wall::NEVER, |finished| finished.wall),
@@ -492,6 +613,15 @@ impl Worker {
         worker.paused = saved.paused.then_some(Freezer::Signal);
         worker.ledger =
             Ledger { attempts: saved.attempts.iter().map(|at| shift(*at)).collect(), failures: saved.failures };
+        let SavedRemedies { recurrences, failed_at, tuning, tuned, follow_up } = saved.remedies;
+        let moved =
+            |known: Recurrence| Recurrence { attempts: known.attempts.iter().map(|at| shift(*at)).collect(), ..known };
+        worker.recurrences = recurrences.into_iter().map(|(cause, known)| (cause, moved(known))).collect();
+        worker.failed_at = failed_at;
+        worker.tuning = tuning;
+        worker.tuning.keep_only(&worker.policy.declared());
+        worker.tuned = tuned.map(&shift);
+        worker.follow_up = follow_up.map(|(due, failed)| FollowUp { due: shift(due), failed, flying: None });
         worker.cause = saved.cause;
         worker.incident = saved.incident;
         let counted = |due: Mono| saved.attempts.last().is_some_and(|at| *at >= due);
@@ -515,6 +645,9 @@ impl Worker {
 pub(super) enum Timer {
     Restart,
     Verified,
+    FollowUp,
+    /// A changed parameter is taken back.
+    Restore,
     Reset,
     Kill,
     Decide,
@@ -534,6 +667,8 @@ impl Timer {
         match self {
             Timer::Restart => "restart",
             Timer::Verified => "close-incident",
+            Timer::FollowUp => "follow-up",
+            Timer::Restore => "restore-parameter",
             Timer::Reset => "reset-attempts",
             Timer::Kill => "kill",
             Timer::Decide => "decide",

@@ -34,13 +34,13 @@ pub fn activity(cgroup: &str, pids: &[u32]) -> Activity {
     activity
 }
 
-/// The same for a unit with cgroup v2, by its main process.
-pub fn of_unit(pid: u32, unit: &str) -> Option<Activity> {
+/// The same for a unit with cgroup v2, by its main process; with all of its processes.
+pub fn of_unit(pid: u32, unit: &str) -> Option<(Activity, Vec<u32>)> {
     let directory = unit_cgroup(pid, unit)?;
     let mut pids = Vec::new();
     members(&directory, &mut pids);
     let cgroup = directory.strip_prefix(ROOT).ok()?.to_str()?;
-    (!pids.is_empty()).then(|| activity(cgroup, &pids))
+    (!pids.is_empty()).then(|| (activity(cgroup, &pids), pids))
 }
 
 /// The processes of a group and of those below it.
@@ -76,10 +76,20 @@ fn add(activity: &mut Activity, process: &Process) {
             let switches = [status.voluntary_ctxt_switches, status.nonvoluntary_ctxt_switches];
             activity.switches += switches.into_iter().flatten().sum::<u64>();
         }
-        if thread.stat().ok().and_then(|stat| stat.state().ok()) == Some(ProcState::Waiting) {
-            activity.blocked = activity.blocked.saturating_add(1);
+        match thread.stat().ok().and_then(|stat| stat.state().ok()) {
+            Some(ProcState::Waiting) => activity.blocked = activity.blocked.saturating_add(1),
+            Some(ProcState::Sleeping) if waits_for_lock(thread.pid, thread.tid) => {
+                activity.locked = activity.locked.saturating_add(1);
+            }
+            _ => {}
         }
     }
+}
+
+/// Whether a thread sleeps in futex(2), as the kernel names the place (`futex_wait_queue`, formerly `…_me`).
+fn waits_for_lock(pid: i32, tid: i32) -> bool {
+    let place = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan"));
+    place.is_ok_and(|place| place.starts_with("futex_"))
 }
 
 fn cpu(group: &Path) -> Option<Duration> {
@@ -133,6 +143,21 @@ mod tests {
         assert_eq!(waited(text), Some(Duration::from_millis(2_500)));
         assert_eq!(waited("full total=7\n"), None);
         assert_eq!(waited(""), None);
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_a_lock_is_seen() {
+        let lock = std::sync::Arc::new(std::sync::Mutex::new(()));
+        let held = lock.lock().expect("nobody panicked");
+        let theirs = lock.clone();
+        let waiter = std::thread::spawn(move || drop(theirs.lock()));
+        let end = Instant::now() + Duration::from_secs(20);
+        while activity("/no/such/group", &[std::process::id()]).locked == 0 {
+            assert!(Instant::now() < end, "it is not seen");
+            std::thread::yield_now();
+        }
+        drop(held);
+        waiter.join().expect("it ends");
     }
 
     #[test]

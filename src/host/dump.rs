@@ -10,6 +10,12 @@ pub fn dumping(processes: Vec<(WorkerName, u32)>) -> Vec<(WorkerName, u32)> {
     processes.into_iter().filter(|(_, pid)| writes_core(*pid)).collect()
 }
 
+/// Whether core dumps go to systemd-coredump, which tells the journal of each (core(5), systemd-coredump(8)).
+pub fn is_written_down() -> bool {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern");
+    pattern.is_ok_and(|pattern| pattern.starts_with('|') && pattern.contains("systemd-coredump"))
+}
+
 fn writes_core(pid: u32) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
     let status = Process::new(pid).and_then(|process| process.status());

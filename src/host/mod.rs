@@ -3,6 +3,8 @@
 //! write their core. Everything here is optional: what cannot be read proves nothing.
 
 pub mod activity;
+pub mod condition;
 pub mod counters;
 pub mod disk;
 pub mod dump;
+pub mod reach;

@@ -17,6 +17,10 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+mod whole;
+
+pub use whole::{Told, tell};
+
 /// The last so many lines of the run's output are kept.
 pub const LAST_LINES: usize = 2_000;
 
@@ -28,6 +32,10 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// How long after the begin of the next run a line of this one may still be written down.
 const OVERLAP: Duration = Duration::from_millis(250);
+
+/// How much before systemd notes the start of a program, that program may have written: systemd may have to wait for a
+/// processor in between.
+const EARLY: Duration = Duration::from_secs(1);
 
 /// How late an entry may be that itself says when it happened, or that counts what happened before it.
 const LATE: Duration = Duration::from_secs(60);
@@ -52,6 +60,19 @@ const KILLERS: [&str; 6] = [
     "slurmd.service",
 ];
 
+/// How systemd begins what it says of a unit by its description.
+const DOINGS: [&str; 9] = [
+    "Starting ",
+    "Started ",
+    "Stopping ",
+    "Stopped ",
+    "Finished ",
+    "Reloading ",
+    "Reloaded ",
+    "Failed to start ",
+    "Failed to reload ",
+];
+
 /// Which run.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
@@ -70,9 +91,14 @@ pub struct Wanted<'a> {
 
 /// Collects what is known about a run; of a core dump, the item's `pid` is the process that crashed.
 pub fn collect(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Evidence, JournalError> {
-    let evidence = all_sources(journal, wanted);
+    let run = all_sources(journal, wanted);
     journal.clear_matches();
-    evidence
+    let mut run = run?;
+    if run.unread.is_some() {
+        let gap = format!("of its output only the first and the last {LAST_LINES} lines or 1 MiB were read");
+        run.evidence.gaps.push(gap);
+    }
+    Ok(run.finish())
 }
 
 /// What is found out about the run on the way, for the sources that are asked later.
@@ -85,11 +111,15 @@ struct Run<'a> {
     pids: HashSet<u32>,
     names: HashSet<String>,
     evidence: Evidence,
+    /// The part of the output that was too much.
+    unread: Option<Window>,
     damaged: usize,
 }
 
-fn all_sources(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Evidence, JournalError> {
+fn all_sources<'a>(journal: &mut Journal, wanted: &'a Wanted<'a>) -> Result<Run<'a>, JournalError> {
     let begin = begin(journal, wanted)?;
+    let is_set_back = begin > wanted.until;
+    let begin = if is_set_back { Wall(wanted.until.0.saturating_sub(UNKNOWN_BEGIN)) } else { begin };
     let mut run = Run {
         wanted,
         cgroup: UnitCgroup::new(wanted.unit, wanted.scope),
@@ -98,15 +128,19 @@ fn all_sources(journal: &mut Journal, wanted: &Wanted<'_>) -> Result<Evidence, J
         pids: HashSet::from_iter((wanted.pid != 0).then_some(wanted.pid)),
         names: HashSet::new(),
         evidence: Evidence::default(),
+        unread: None,
         damaged: 0,
     };
+    if is_set_back {
+        run.evidence.gaps.push("the clock was set back during the run".to_owned());
+    }
     run.manager(journal)?;
     run.output(journal)?;
     run.core_dumps(journal)?;
     run.killers(journal)?;
     run.kernel(journal)?;
     run.losses(journal)?;
-    Ok(run.finish())
+    Ok(run)
 }
 
 /// When the run began: `ExecStartPre=` runs before what systemd calls the start of the main process.
@@ -167,7 +201,7 @@ impl Run<'_> {
             if other {
                 return Ok(ControlFlow::Continue(()));
             }
-            kept.keep_current(journal, at)
+            kept.keep_said(wanted.unit, journal, at)
         })?;
         self.next = next;
         if let Some(next) = next {
@@ -183,8 +217,14 @@ impl Run<'_> {
         // A line that is known to be of the run counts also when the next one has begun, which may write very much.
         let until = self.wanted.until + SLACK;
         let until = self.next.map_or(until, |next| until.min(next + OVERLAP));
-        let window = Window { since: self.begin, until };
+        let since = Wall(self.begin.0.saturating_sub(EARLY.as_micros() as i64));
+        let window = Window { since, until };
         let mut last = Part::new(Source::Output, LAST_LINES, 1 << 20);
+        self.last_words(
+            journal,
+            Window { since: Wall(until.0.saturating_add(1)), until: self.wanted.until + SLACK },
+            &mut last,
+        )?;
         let seen = back(journal, window, LOOKED_AT_MAX, &mut |journal, at| self.line(journal, at, &mut last))?;
         let oldest = last.items.last().map(|item| (item.at, item.cursor.clone()));
         self.take_back(last, seen);
@@ -204,31 +244,55 @@ impl Run<'_> {
             self.line(journal, at, &mut first)
         })?;
         if !met && !seen.all {
-            self.evidence
-                .gaps
-                .push(format!("of its output only the first and the last {LAST_LINES} lines or 1 MiB were read"));
+            let since = first.items.last().map_or(window.since, |item| item.at);
+            self.unread = Some(Window { since, until });
         }
         self.take(first, Seen { all: true, ..seen });
         Ok(())
     }
 
+    /// What the main process wrote and journald took down only when the next run had long begun.
+    fn last_words(&mut self, journal: &mut Journal, window: Window, kept: &mut Part) -> Result<(), JournalError> {
+        if self.next.is_none() || window.since > window.until || self.wanted.pid == 0 {
+            return Ok(());
+        }
+        journal.and()?;
+        journal.add_match("_PID", self.wanted.pid.to_string())?;
+        let seen = back(journal, window, LOOKED_AT_MAX, &mut |journal, at| self.line(journal, at, kept))?;
+        self.damaged += seen.damaged;
+        journal.clear_matches();
+        journal.match_output(self.wanted.unit, self.wanted.scope, self.wanted.pid)
+    }
+
     /// Keeps the current line of the unit unless it is of another run.
     fn line(&mut self, journal: &mut Journal, at: Wall, kept: &mut Part) -> Result<ControlFlow<()>, JournalError> {
+        match self.speaker(journal, at)? {
+            Some((source, _)) => kept.keep_as(source, journal, at),
+            None => Ok(ControlFlow::Continue(())),
+        }
+    }
+
+    /// Who says the current line of the unit, and with which process; `None` if it is of another run.
+    fn speaker(&mut self, journal: &mut Journal, at: Wall) -> Result<Option<(Source, u32)>, JournalError> {
         let wanted = self.wanted;
         let invocation = journal.invocation(c"_SYSTEMD_INVOCATION_ID")?;
         let session = invocation.is_some() && is_of_session(journal, wanted.scope)?;
+        let next_has_begun = self.next.is_some_and(|next| at >= next);
+        let pid = pid(journal)?;
         let ours = match (invocation, wanted.invocation) {
+            // Of a process that is gone journald gives the unit's invocation of now.
+            _ if next_has_begun && pid != 0 && pid == wanted.pid => Some(true),
             (Some(theirs), Some(ours)) if !session => Some(theirs == ours),
             _ => match (journal.text(c"WATCHERD_RUN")?, wanted.run) {
                 (Some(theirs), Some(ours)) if theirs != ours => Some(false),
                 _ => None,
             },
         };
-        let next_has_begun = self.next.is_some_and(|next| at >= next);
-        if !ours.unwrap_or(!next_has_begun) {
-            return Ok(ControlFlow::Continue(()));
+        // So early, only what is known to be of the run counts: the one before may have ended just now.
+        let early = at < self.begin && !(pid != 0 && pid == wanted.pid);
+        if !ours.unwrap_or(!next_has_begun && !early) {
+            return Ok(None);
         }
-        let pid = pid(journal)?;
         if pid != 0 && self.pids.len() < PIDS_MAX && !self.pids.contains(&pid) {
             self.names.extend(journal.text(c"_COMM")?);
             self.pids.insert(pid);
@@ -238,7 +302,7 @@ impl Run<'_> {
             true => Source::Manager,
             false => Source::Output,
         };
-        kept.keep_as(source, journal, at)
+        Ok(Some((source, pid)))
     }
 
     fn core_dumps(&mut self, journal: &mut Journal) -> Result<(), JournalError> {
@@ -395,9 +459,13 @@ impl Run<'_> {
         if self.damaged > 0 {
             self.evidence.gaps.push(format!("{} entries of the journal could not be read", self.damaged));
         }
+        self.order();
+        self.evidence
+    }
+
+    fn order(&mut self) {
         self.evidence.items.sort_by_key(|item| item.at);
         self.evidence.items.truncate(ITEMS_MAX);
-        self.evidence
     }
 }
 
@@ -422,6 +490,22 @@ impl Part {
     fn keep_as(&mut self, source: Source, journal: &mut Journal, at: Wall) -> Result<ControlFlow<()>, JournalError> {
         let Some(message) = journal.field(c"MESSAGE")? else { return Ok(ControlFlow::Continue(())) };
         let item = Item { source, at, pid: pid(journal)?, text: readable(&message), cursor: journal.cursor()? };
+        Ok(self.keep(item))
+    }
+
+    /// What systemd says about the unit, without its description: that may hold any words, such as a command line.
+    fn keep_said(&mut self, unit: &str, journal: &mut Journal, at: Wall) -> Result<ControlFlow<()>, JournalError> {
+        let Some(message) = journal.field(c"MESSAGE")? else { return Ok(ControlFlow::Continue(())) };
+        let text = readable(&message);
+        // systemd 252 says so of every unit that is made anew under the same name.
+        if text.starts_with("Failed to open /run/systemd/transient/") {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let text = match DOINGS.iter().find(|doing| text.starts_with(**doing)) {
+            Some(doing) => format!("{doing}{unit}."),
+            None => text,
+        };
+        let item = Item { source: self.source, at, pid: pid(journal)?, text, cursor: journal.cursor()? };
         Ok(self.keep(item))
     }
 

@@ -7,8 +7,9 @@
 //! 3. [`Heard::CaughtUp`] comes when all that was written has been told; that is the time to keep a cursor.
 //! 4. Dropping the [`Follower`] ends the thread at its next entry; [`Follower::stop`] also waits for that.
 //!
-//! The thread sleeps while nothing is written. journald delays the notice of a change by up to 250 ms, so a line may come that
-//! late on a quiet machine; who wants to know the last words of a run asks [`super::synchronize`] and [`super::tail`] instead.
+//! The thread sleeps while nothing is written. journald tells of a change by a timer of 250 ms with the default accuracy of
+//! sd-event, so a line comes 250 to 500 ms late on a quiet machine; who wants to know the last words of a run asks
+//! [`super::synchronize`] and [`super::tail`] instead.
 //! Journals of other namespaces (`LogNamespace=`) are not followed.
 
 use super::{FIELD_MAX, Journal, JournalError, Scope, is_about_entry};

@@ -12,9 +12,11 @@ pub type Fields = BTreeMap<Arc<str>, Arc<str>>;
 const VALUE: &str = "value";
 const TOTAL: &str = "total";
 const CURSOR: &str = "cursor";
+const STAGE: &str = "stage";
 /// Where the progress and its end are looked for if nobody says where they are; the first that is there counts.
 const VALUE_KEYS: [&str; 9] =
     ["value", "progress", "step", "completed", "done", "processed", "count", "current", "iteration"];
+const STAGE_KEYS: [&str; 2] = ["stage", "phase"];
 const TOTAL_KEYS: [&str; 4] = ["total", "total_steps", "max_steps", "num_steps"];
 
 /// What a document says; the error is a fragment that reads after the document's name.
@@ -111,6 +113,11 @@ impl Document<'_> {
         }
         let cursor = self.text(fields.get(CURSOR).map_or(CURSOR, |place| place));
         reading.cursor = cursor.map(|text| cut(&text));
+        let stage = match fields.get(STAGE) {
+            Some(place) => self.text(place),
+            None => STAGE_KEYS.iter().find_map(|key| self.text(key)),
+        };
+        reading.stage = stage.map(|text| cut(&text));
         if reading.values.is_empty() && reading.cursor.is_none() {
             return Err("there is no number".to_owned());
         }
@@ -158,7 +165,7 @@ impl Document<'_> {
 
 /// What is looked for in a way of its own.
 fn is_special(name: &str) -> bool {
-    [VALUE, TOTAL, CURSOR].contains(&name)
+    [VALUE, TOTAL, CURSOR, STAGE].contains(&name)
 }
 
 fn json_at<'a>(json: &'a Value, place: &str) -> Option<&'a Value> {
@@ -213,6 +220,7 @@ mod tests {
             Ok(reading) => {
                 let mut words: Vec<_> = reading.values.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 words.extend(reading.cursor.map(|cursor| format!("@{cursor}")));
+                words.extend(reading.stage.map(|stage| format!("#{stage}")));
                 words.join(" ")
             }
             Err(why) => format!("! {why}"),
@@ -239,7 +247,9 @@ mod tests {
             (r#"{"n": 5, "cursor": "a-b"}"#, "", "n=5 @a-b"),
             (r#"{"step": 5, "id": 77}"#, "cursor=id", "id=77 step=5 value=5 @77"),
             ("step=12\ntotal = 40\n# x=1\n", "", "step=12 total=40 value=12"),
-            ("step: 12/40\nphase: fit", "", "step=12 total=40 value=12"),
+            ("step: 12/40\nphase: fit", "", "step=12 total=40 value=12 #fit"),
+            (r#"{"n": 5, "at": {"part": "eval"}, "phase": "x"}"#, "stage=/at/part", "n=5 #eval"),
+            (r#"{"n": 5, "stage": null, "phase": "train"}"#, "", "n=5 #train"),
             ("step=1\nstep=2\n", "", "step=2 value=2"),
             ("n = \"5\"\nid: x y", "value=n cursor=id", "n=5 value=5 @x y"),
             ("\u{feff}{\"done\": 1}", "", "done=1 value=1"),

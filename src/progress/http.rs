@@ -61,8 +61,13 @@ fn fragment(error: &Error) -> String {
     }
 }
 
-/// A URL as it may be shown.
-fn without_credentials(url: &str) -> String {
+/// A URL as everybody may see it.
+pub fn without_credentials(url: &str) -> String {
+    let (url, query) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?…"));
+    format!("{}{query}", without_user(url))
+}
+
+fn without_user(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {
@@ -165,5 +170,6 @@ pub(super) mod tests {
         let why = Client::new(DEADLINE).get("https://me:secret@host/x@y").expect_err("TLS is not supported");
         assert_eq!(why, "https://host/x@y: only http:// is supported");
         assert_eq!(without_credentials("http://host/a@b"), "http://host/a@b");
+        assert_eq!(without_credentials("http://a:b@host/x?key=secret@y"), "http://host/x?…");
     }
 }

@@ -16,9 +16,12 @@ use tokio::sync::Notify;
 /// How large a compiled pattern may become, in bytes.
 const PATTERN_SIZE: usize = 1 << 20;
 
+/// Units whose lines are counted.
+const UNITS_MAX: usize = 20_000;
+
 /// A pattern over lines.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern {
+pub struct Pattern {
     regex: Regex,
     /// The names of its groups.
     names: Vec<Option<Arc<str>>>,
@@ -39,7 +42,7 @@ impl Pattern {
     }
 
     /// What a line says; `count` counts the lines that match.
-    fn read(&self, line: &[u8], count: &mut u64) -> Option<Reading> {
+    pub fn read(&self, line: &[u8], count: &mut u64) -> Option<Reading> {
         let mut reading = Reading::default();
         if self.names.len() == 1 {
             self.regex.is_match(line).then_some(())?;
@@ -58,6 +61,8 @@ impl Pattern {
             let Ok(text) = std::str::from_utf8(group.as_bytes()) else { continue };
             if &*name == "cursor" {
                 reading.cursor = Some(cut(text));
+            } else if &*name == "stage" {
+                reading.stage = Some(cut(text));
             } else if let Some(number) = number(text)
                 && name.len() <= NAME_MAX
                 && reading.values.len() < VALUES_MAX
@@ -65,7 +70,8 @@ impl Pattern {
                 reading.values.insert(name, number);
             }
         }
-        (!reading.values.is_empty() || reading.cursor.is_some()).then_some(reading)
+        let tells = !reading.values.is_empty() || reading.cursor.is_some() || reading.stage.is_some();
+        tells.then_some(reading)
     }
 }
 
@@ -76,6 +82,8 @@ pub struct Lines(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     units: Mutex<HashMap<String, Vec<Listener>>>,
+    /// How many lines each unit has printed; `None` while nobody reads along.
+    counts: Mutex<Option<HashMap<String, u64>>>,
     heard: Notify,
 }
 
@@ -87,8 +95,30 @@ struct Listener {
 }
 
 impl Lines {
+    /// Somebody reads along from here on.
+    pub fn begin(&self) {
+        *self.counts() = Some(HashMap::new());
+    }
+
+    /// Nobody reads along any more.
+    pub fn lose(&self) {
+        *self.counts() = None;
+    }
+
+    /// How many lines the unit has printed since [`Lines::begin`].
+    pub fn count(&self, unit: &str) -> Option<u64> {
+        self.counts().as_ref().map(|counts| counts.get(unit).copied().unwrap_or(0))
+    }
+
     /// Takes note of a line of a unit.
     pub fn hear(&self, unit: &str, line: &[u8]) {
+        if let Some(counts) = &mut *self.counts() {
+            if let Some(count) = counts.get_mut(unit) {
+                *count += 1;
+            } else if counts.len() < UNITS_MAX {
+                counts.insert(unit.to_owned(), 1);
+            }
+        }
         let mut units = self.units();
         let Some(listeners) = units.get_mut(unit) else { return };
         let mut first = false;
@@ -134,6 +164,10 @@ impl Lines {
         listeners.filter_map(|listener| Some((listener.probe, listener.newest.take()?))).collect()
     }
 
+    fn counts(&self) -> MutexGuard<'_, Option<HashMap<String, u64>>> {
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn units(&self) -> MutexGuard<'_, HashMap<String, Vec<Listener>>> {
         self.0.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,14 +184,18 @@ mod tests {
         lines.iter().for_each(|line| all.hear("w.service", line.as_bytes()));
         let words = all.take().into_iter().flat_map(|(_, reading)| {
             let values = reading.values.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
-            values.into_iter().chain(reading.cursor.map(|cursor| format!("@{cursor}")))
+            values
+                .into_iter()
+                .chain(reading.cursor.map(|cursor| format!("@{cursor}")))
+                .chain(reading.stage.map(|stage| format!("#{stage}")))
         });
         words.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn groups_are_values() {
-        let cases: [(&str, &[&str], &str); 8] = [
+        let cases: [(&str, &[&str], &str); 9] = [
+            (r"begins (?<stage>\w+)", &["begins evaluation"], "#evaluation"),
             (r"step (\d+)/(\d+)", &["step 1/9", "x", "step 2/9 ok"], "total=9 value=2"),
             (r"step (\d+)(?: of (\d+))?", &["step 3"], "value=3"),
             (r"loss=(?<loss>[\d.]+) at (\d+)", &["loss=0.5 at 7"], "loss=0.5 value=7"),

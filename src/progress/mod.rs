@@ -15,8 +15,10 @@ pub mod follow;
 mod glob;
 mod http;
 pub mod lines;
-mod places;
+pub mod places;
 mod probe;
+
+pub use probe::ProbeId;
 
 /// The longest document, in bytes.
 pub const DOCUMENT_MAX: usize = 1 << 20;

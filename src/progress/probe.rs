@@ -4,7 +4,7 @@
 use super::document::{self, Fields};
 use super::file::{self, Trouble};
 use super::glob::{self, Look};
-use super::http::Client;
+use super::http::{Client, without_credentials};
 use crate::engine::source::Reading;
 use nix::sys::statfs::statfs;
 use std::hash::{DefaultHasher, Hasher};
@@ -74,7 +74,9 @@ impl Question {
             Question::Mtime(pattern) => Answer { found: newest(pattern).map_err(Trouble::lasting), tells: false },
             Question::Http(url, fields) => {
                 let body = client.get(url).map_err(Trouble::lasting);
-                let found = body.and_then(|body| found(&body, fields, url).map_err(|why| Trouble::lasting(why.text)));
+                let found = body.and_then(|body| {
+                    found(&body, fields, &without_credentials(url)).map_err(|why| Trouble::lasting(why.text))
+                });
                 Answer { found, tells: false }
             }
         }

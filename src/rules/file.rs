@@ -35,6 +35,7 @@ const KEYS: &[&str] = &[
     "needs",
     "unless",
     "excuses",
+    "resolves",
     "within",
     "explains",
     "also",
@@ -161,6 +162,7 @@ impl Reader<'_> {
             needs: plain(self.texts(table, "needs")),
             unless: plain(self.texts(table, "unless")),
             excuses: self.choices(table, "excuses", Cause::ALL, Cause::as_str),
+            resolves: self.choices(table, "resolves", Cause::ALL, Cause::as_str),
             within: self.number(table, "within", 0..=WITHIN_MAX).unwrap_or(WITHIN),
             explains: self.choices(table, "explains", Cause::ALL, Cause::as_str).into(),
             also: self.choices(table, "also", Cause::ALL, Cause::as_str).into(),
@@ -201,7 +203,7 @@ impl Reader<'_> {
     fn cause(&mut self, table: &DeTable<'_>, role: Role, span: &Range<usize>) -> Cause {
         match self.choice(table, "cause", Cause::ALL, Cause::as_str) {
             Some(cause) => cause,
-            None if role == Role::Harmless => Cause::NoCrash,
+            None if matches!(role, Role::Harmless | Role::Work) => Cause::NoCrash,
             None if role == Role::Context => Cause::Unknown,
             None => {
                 if !table.contains_key("cause") {

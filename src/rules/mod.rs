@@ -23,10 +23,12 @@ pub use reader::{LINE_MAX, Reader};
 pub use rule::Rule;
 pub use sign::Signs;
 
+use crate::engine::cause::Cause;
 use crate::engine::classify::Verdict;
 use crate::engine::event::RunEnd;
-use crate::engine::evidence::{Clues, Evidence};
+use crate::engine::evidence::{Clues, Evidence, Source};
 use crate::engine::judge::judge;
+use crate::engine::time::Wall;
 use matcher::Matcher;
 use std::collections::HashMap;
 use std::fmt;
@@ -93,6 +95,26 @@ impl Rules {
         let mut clues = reader.finish();
         clues.suppressed = evidence.suppressed;
         clues
+    }
+
+    /// What the rules advise that recognise one of a verdict's lines and say the same cause; of several the first one.
+    ///
+    /// The lines are those of [`Verdict::because`], each with its source in front.
+    pub fn advice(self: &Arc<Rules>, cause: Cause, because: &[String]) -> Option<&str> {
+        let mut reader = Reader::new(self.clone());
+        for line in because {
+            let told = line.split_once(": ").and_then(|(source, text)| Some((Source::parse(source)?, text)));
+            if let Some((source, text)) = told {
+                reader.line(Some(source), Wall::NEVER, 0, text.as_bytes());
+            }
+        }
+        self.advice_of(cause, &reader.finish())
+    }
+
+    /// What the rules advise that gave these clues and say this cause; of several the first one.
+    pub fn advice_of(&self, cause: Cause, clues: &Clues) -> Option<&str> {
+        let same = clues.list.iter().filter(|clue| clue.cause == cause);
+        same.filter_map(|clue| self.rule(&clue.rule)).map(|rule| rule.advice.as_str()).find(|advice| !advice.is_empty())
     }
 
     /// Why a run ended, by systemd's facts and everything else that was found.

@@ -11,7 +11,7 @@ use super::line::{Line, split, without_escapes};
 use super::rule::{Rule, Table};
 use super::{Rules, matcher};
 use crate::engine::cause::Cause;
-use crate::engine::evidence::{CLUES_MAX, Clue, Clues, Role, Source, TEXT_MAX};
+use crate::engine::evidence::{CLUES_MAX, Clue, Clues, LAST_WORDS, Role, Source, TEXT_MAX};
 use crate::engine::time::Wall;
 use crate::engine::xid::xid;
 use memchr::{memchr, memchr_iter, memrchr};
@@ -32,11 +32,15 @@ const CHAIN_LINES: u64 = 300;
 const FOLLOWER: u8 = 35;
 /// From this weight on an exception explains those that follow it in its chain.
 const EXPLAINS: u8 = 60;
+/// What a later line says is over still explains a failure that nothing else does; it weighs so many times less.
+const RESOLVED_LEAVES: u8 = 4;
 
 /// The rule that recognises the head of a Python traceback.
 const TRACEBACK: &str = "python.traceback";
 /// The rule that recognises the line between two exceptions of a chain.
 const LINK: &str = "python.chain";
+/// So many lines are told of a run that nothing explains.
+const LAST_MAX: usize = 3;
 
 pub struct Reader {
     rules: Arc<Rules>,
@@ -46,6 +50,17 @@ pub struct Reader {
     chain: Chain,
     candidates: Vec<u32>,
     scratch: Vec<u8>,
+    /// What was written last.
+    last: VecDeque<LastWord>,
+}
+
+/// A line that no rule needs to recognise.
+#[derive(Default)]
+struct LastWord {
+    place: u64,
+    at: Wall,
+    pid: u32,
+    text: String,
 }
 
 /// Where in a chain of Python exceptions a line stands.
@@ -92,6 +107,7 @@ impl Reader {
             chain: Chain::default(),
             candidates: Vec::new(),
             scratch: Vec::new(),
+            last: VecDeque::with_capacity(LAST_MAX),
         }
     }
 
@@ -116,8 +132,23 @@ impl Reader {
                 return;
             }
         }
+        let ends = block.rsplit(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        let ends: Vec<&[u8]> = ends.take(LAST_MAX).collect();
         let rest = &block[from.min(block.len())..];
         self.place += lines_in(rest) + u64::from(!rest.is_empty() && !rest.ends_with(b"\n"));
+        ends.into_iter().rev().for_each(|line| self.note_last(origin, line));
+    }
+
+    /// Keeps a line as one of the last ones.
+    fn note_last(&mut self, origin: Origin, line: &[u8]) {
+        let mut word = match self.last.len() {
+            LAST_MAX => self.last.pop_front().unwrap_or_default(),
+            _ => LastWord::default(),
+        };
+        (word.place, word.at, word.pid) = (self.place, origin.at, origin.pid);
+        word.text.clear();
+        word.text.push_str(&String::from_utf8_lossy(&line[..line.len().min(TEXT_MAX / 3)]));
+        self.last.push_back(word);
     }
 
     /// How many lines were read.
@@ -131,6 +162,9 @@ impl Reader {
             Some(source) => Line { source: Some(source), text: line },
             None => split(line),
         };
+        if matches!(source, None | Some(Source::Output)) && !text.trim_ascii().is_empty() {
+            self.note_last(origin, text);
+        }
         let rules = self.rules.clone();
         let mut candidates = std::mem::take(&mut self.candidates);
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -234,6 +268,10 @@ impl Reader {
         list.sort_by_key(|(clue, _)| clue.place);
         demote_followers(&mut list);
         let mut list: Vec<Clue> = list.into_iter().map(|(clue, _)| clue).collect();
+        let tells = |clue: &Clue| !matches!(clue.role, Role::Harmless | Role::Work | Role::Context);
+        if !list.iter().any(tells) {
+            list.extend(self.last.iter().map(last_word));
+        }
         if list.len() > CLUES_MAX {
             // The first ones and the last ones tell the most.
             list.drain(CLUES_MAX / 2..list.len() - CLUES_MAX / 2);
@@ -268,26 +306,49 @@ impl Reader {
 
     /// Takes out what a line beside it says was handled.
     fn excuse(&self, list: &mut Vec<(Clue, Chain)>) {
-        let mut excuses: Vec<(u64, u64, &[Cause])> = Vec::new();
+        let mut excuses: Vec<(u64, &Rule)> = Vec::new();
         for (index, kept) in &self.kept {
             let rule = &self.rules.list[*index];
-            if !rule.excuses.is_empty() && kept.count >= rule.at_least {
+            if !(rule.excuses.is_empty() && rule.resolves.is_empty()) && kept.count >= rule.at_least {
                 let counting = kept.all().filter(|found| self.counts(*index, found.place));
-                excuses.extend(counting.map(|found| (found.place, rule.within, rule.excuses.as_slice())));
+                excuses.extend(counting.map(|found| (found.place, rule)));
             }
         }
         list.retain(|(clue, _)| {
-            clue.role == Role::Harmless
-                || !excuses.iter().any(|(place, within, causes)| {
-                    place.abs_diff(clue.place) <= *within && causes.contains(&clue.cause)
+            matches!(clue.role, Role::Harmless | Role::Work)
+                || !excuses.iter().any(|(place, rule)| {
+                    place.abs_diff(clue.place) <= rule.within && rule.excuses.contains(&clue.cause)
                 })
         });
+        for (clue, _) in list.iter_mut().filter(|(clue, _)| !matches!(clue.role, Role::Harmless | Role::Work)) {
+            if excuses.iter().any(|(place, rule)| clue.place < *place && rule.resolves.contains(&clue.cause)) {
+                clue.weight = (clue.weight / RESOLVED_LEAVES).max(1);
+            }
+        }
     }
 }
 
 impl Kept {
     fn all(&self) -> impl Iterator<Item = &Found> {
         self.first.iter().chain(&self.last)
+    }
+}
+
+fn last_word(word: &LastWord) -> Clue {
+    Clue {
+        rule: LAST_WORDS.into(),
+        cause: Cause::Unknown,
+        role: Role::Context,
+        weight: 0,
+        explains: Vec::new().into(),
+        also: Vec::new().into(),
+        source: Source::Output,
+        place: word.place,
+        at: word.at,
+        pid: word.pid,
+        count: 1,
+        text: word.text.clone(),
+        values: Vec::new(),
     }
 }
 

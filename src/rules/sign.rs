@@ -31,7 +31,7 @@ impl Signs {
         for id in &self.candidates {
             let pattern = self.rules.matcher.pattern(*id);
             let rule = &self.rules.list[pattern.rule];
-            let harmless = rule.role == Role::Harmless;
+            let harmless = matches!(rule.role, Role::Harmless | Role::Work);
             let proof =
                 rule.role == Role::Proof && rule.weight >= TELLING && rule.needs.is_empty() && rule.at_least <= 1;
             let better = proof && best.is_none_or(|(weight, _)| rule.weight > weight);

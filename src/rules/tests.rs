@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
 use crate::engine::cause::Cause;
-use crate::engine::evidence::{CLUES_MAX, Item, Source, TEXT_MAX};
+use crate::engine::event::{Exit, UnitResult};
+use crate::engine::evidence::{CLUES_MAX, Item, LAST_WORDS, Source, TEXT_MAX};
 use crate::engine::time::Wall;
 use std::collections::BTreeSet;
 
@@ -52,7 +53,7 @@ fn a_fault_is_told_with_its_line_and_what_is_allowed() {
         ("[[rule]]\nname = 'a'\ncause = 'oops'\npatterns = ['abc']\n", "3: a.cause: \"oops\" is not one of gpu-oom, "),
         (
             "[[rule]]\nname = 'a'\nrole = 'boss'\ncause = 'unknown'\npatterns = ['abc']\n",
-            "3: a.role: \"boss\" is not one of proof, symptom, hint, end, harmless, context",
+            "3: a.role: \"boss\" is not one of proof, symptom, hint, end, harmless, work, context",
         ),
         ("[[rule]]\nname = 'a'\ncause = 'unknown'\n", "1: a.patterns: a rule needs at least one"),
         (
@@ -95,6 +96,28 @@ fn a_fault_is_told_with_its_line_and_what_is_allowed() {
 }
 
 #[test]
+fn a_pattern_that_would_explode_is_one_fault_or_takes_no_time() {
+    let rule = |pattern: &str| format!("[[rule]]\nname = 'a'\ncause = 'unknown'\npatterns = ['{pattern}']\n");
+    for pattern in ["abc((a{100}){100}){100}", "abc(\\w{1,300}){1,300}", "abc[a-z]{60000}"] {
+        let file = RuleFile::parse("x.toml", &rule(pattern), Examples::Prove);
+        let told: Vec<String> = file.faults.iter().map(ToString::to_string).collect();
+        assert!(told.len() == 1 && told[0].contains("4: a.patterns: the pattern is too large"), "{pattern}: {told:?}");
+        assert!(file.rules.is_empty());
+    }
+    // Whoever tries all ways to match these never ends.
+    let rules = ["abc(x+x+)+y", "abc(x|xx)+y", "abc(.*)*y"].map(|pattern| {
+        let file = RuleFile::parse("x.toml", &rule(pattern), Examples::Prove);
+        assert!(file.faults.is_empty(), "{:?}", file.faults);
+        file.rules
+    });
+    for rules in rules {
+        let mut reader = Reader::new(Rules::new(rules));
+        reader.line(None, Wall::NEVER, 0, format!("abc{}", "x".repeat(100_000)).as_bytes());
+        assert!(reader.finish().list.iter().all(|clue| &*clue.rule == LAST_WORDS));
+    }
+}
+
+#[test]
 fn a_later_rule_of_the_same_name_counts() {
     let rule = |cause: &str| {
         let text = format!("[[rule]]\nname = 'a'\ncause = '{cause}'\npatterns = ['gremlin']\n");
@@ -131,6 +154,32 @@ patterns = ['keep calm']
 }
 
 #[test]
+fn what_a_later_line_says_is_over_weighs_little_and_what_comes_after_it_weighs_as_before() {
+    let text = "
+[[rule]]
+name = 'refused'
+cause = 'service-unreachable'
+weight = 68
+patterns = ['refused']
+[[rule]]
+name = 'again'
+role = 'harmless'
+weight = 24
+patterns = ['connected to']
+resolves = ['service-unreachable']
+";
+    let rules = Rules::new(RuleFile::parse("x.toml", text, Examples::Prove).rules);
+    let weights = |lines: &str| {
+        let mut reader = Reader::new(rules.clone());
+        reader.block(lines.as_bytes());
+        reader.finish().list.iter().map(|clue| (clue.cause, clue.weight)).collect::<Vec<_>>()
+    };
+    let up = (Cause::NoCrash, 24);
+    assert_eq!(weights("refused\nconnected to db\n"), [(Cause::ServiceUnreachable, 17), up]);
+    assert_eq!(weights("connected to db\nrefused\n"), [up, (Cause::ServiceUnreachable, 68)]);
+}
+
+#[test]
 fn a_line_counts_only_for_rules_that_read_its_source() {
     let rules = Rules::packaged();
     let evidence = |source| Evidence {
@@ -145,6 +194,48 @@ fn a_line_counts_only_for_rules_that_read_its_source() {
     };
     assert_eq!(rules.verdict(&RunEnd::default(), &evidence(Source::Kernel)).cause, Cause::StorageFault);
     assert_eq!(rules.verdict(&RunEnd::default(), &evidence(Source::CoreDump)).cause, Cause::Unknown);
+}
+
+#[test]
+fn a_file_system_that_is_full_explains_what_nothing_else_does() {
+    let rules = Rules::packaged();
+    let item = |source, text: &str| Item { source, at: Wall(1), pid: 7, text: text.into(), cursor: String::new() };
+    let disk = |text| item(Source::Disk, text);
+    let cause = |exit, items: Vec<Item>| {
+        let end = RunEnd { result: UnitResult::ExitCode, exit, ..RunEnd::default() };
+        rules.verdict(&end, &Evidence { items, ..Evidence::default() }).cause
+    };
+    let (root, inodes) = ("/ is full: 0 bytes of 9 are free", "/srv has no inodes left: 0 of 65536 are free");
+    let failed = Exit::Exited(1);
+    assert_eq!(cause(failed, vec![disk(root)]), Cause::DiskFull);
+    assert_eq!(cause(failed, vec![disk(inodes)]), Cause::DiskFull);
+    assert_eq!(cause(Exit::Dumped(11), vec![disk(root)]), Cause::Segfault);
+    let refused = "ConnectionRefusedError: [Errno 111] Connection refused";
+    assert_eq!(cause(failed, vec![item(Source::Output, refused), disk(root)]), Cause::ServiceUnreachable);
+    let no_space = item(Source::Output, "OSError: [Errno 28] No space left on device");
+    assert_eq!(cause(failed, vec![no_space.clone(), disk(root)]), Cause::DiskFull);
+    let memory = disk("/dev/shm is full: 0 bytes of 67108864 are free");
+    assert_eq!(cause(failed, vec![no_space, memory.clone()]), Cause::ShmExhausted);
+    assert_eq!(cause(Exit::Dumped(11), vec![memory]), Cause::Segfault);
+}
+
+#[test]
+fn the_advice_of_a_rule_is_found_again_by_the_lines_of_a_verdict() {
+    let text = r#"
+        [[rule]]
+        name = "seats"
+        cause = "rate-limited"
+        weight = 90
+        patterns = ["no seat left"]
+        advice = "Wait for a seat"
+    "#;
+    let ours = RuleFile::parse("ours.toml", text, Examples::Prove).rules;
+    let rules = Rules::new(ours);
+    let because = ["systemd: Result=exit-code".to_owned(), "output: E7: no seat left on lic1".to_owned()];
+    assert_eq!(rules.advice(Cause::RateLimited, &because), Some("Wait for a seat"));
+    assert_eq!(rules.advice(Cause::DiskFull, &because), None);
+    assert_eq!(rules.advice(Cause::RateLimited, &["kernel: no seat left".to_owned()]), None);
+    assert_eq!(rules.advice(Cause::RateLimited, &["no seat left".to_owned()]), None);
 }
 
 #[test]

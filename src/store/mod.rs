@@ -7,7 +7,9 @@
 //!
 //! Every call blocks; one `Store` is used by one thread at a time.
 
+mod notice;
 mod query;
+mod remedies;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -15,10 +17,11 @@ mod tests;
 
 pub use query::{Filter, INCIDENTS_PER_QUERY};
 
+use crate::engine::ids::{NoticeId, WorkerName};
 use crate::engine::policy::Layer;
-use crate::engine::saved::{Saved, SavedHold, SavedOrigin, SavedProgress, SavedWorker};
+use crate::engine::saved::{Saved, SavedHold, SavedNotice, SavedOrigin, SavedProgress, SavedWorker};
 use crate::engine::time::{Mono, Now, Wall};
-use crate::engine::{ids::WorkerName, view::IncidentView};
+use crate::engine::view::IncidentView;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
@@ -65,6 +68,8 @@ pub struct Batch {
     pub incidents: Vec<IncidentView>,
     /// How far workers are; also kept as history.
     pub progress: Vec<SavedProgress>,
+    /// `None` forgets the notice.
+    pub notices: Vec<(NoticeId, Option<SavedNotice>)>,
     /// All holds there are; `None` leaves them as they were.
     pub holds: Option<Vec<SavedHold>>,
     pub next_incident: u32,
@@ -144,6 +149,7 @@ impl Store {
             }
         }
         saved.holds = self.rows("SELECT * FROM hold ORDER BY id", rows::hold, &mut notes)?;
+        saved.notices = self.rows("SELECT * FROM notice ORDER BY id", notice::read, &mut notes)?;
         saved.progress = self.rows("SELECT * FROM progress ORDER BY worker", rows::progress, &mut notes)?;
         const OPEN: &str = "SELECT * FROM incident WHERE state <> 'closed'";
         const CLOSED: &str = "SELECT * FROM incident WHERE state = 'closed' ORDER BY opened DESC, id DESC LIMIT ";
@@ -237,8 +243,19 @@ impl Store {
             for incident in &batch.incidents {
                 rows::save_incident(&mut *all.prepare_cached(rows::SAVE_INCIDENT)?, incident)?;
             }
+            for (id, notice) in &batch.notices {
+                match notice {
+                    Some(notice) => notice::save(&mut *all.prepare_cached(notice::SAVE)?, notice)?,
+                    None => drop(all.prepare_cached(notice::DELETE)?.execute([id.0])?),
+                }
+            }
             if let Some(holds) = &batch.holds {
-                all.prepare_cached("DELETE FROM hold")?.execute([])?;
+                // Those that cannot be read stay.
+                for id in rows::hold_ids(&mut *all.prepare_cached("SELECT * FROM hold")?)? {
+                    if holds.iter().all(|hold| hold.id != id) {
+                        all.prepare_cached(rows::DELETE_HOLD)?.execute([id.0])?;
+                    }
+                }
                 for hold in holds {
                     rows::save_hold(&mut *all.prepare_cached(rows::SAVE_HOLD)?, hold)?;
                 }
@@ -249,18 +266,22 @@ impl Store {
 
     /// The clocks and counters; a counter is never behind the rows that it counted.
     fn meta(&self, boot_id: &str) -> Result<Saved, StoreError> {
+        let next = |counter: i64, highest: Option<i64>| {
+            let next = counter.max(highest.map_or(0, |id| id.saturating_add(1))).max(0);
+            u32::try_from(next).unwrap_or(u32::MAX)
+        };
         self.db
             .query_row(
-                "SELECT boot_id, mono, wall, max(next_incident, (SELECT coalesce(max(id) + 1, 0) FROM incident)), \
-                 max(next_hold, (SELECT coalesce(max(id) + 1, 0) FROM hold)) FROM meta",
+                "SELECT boot_id, mono, wall, next_incident, (SELECT max(id) FROM incident), next_hold, \
+                 (SELECT max(id) FROM hold) FROM meta",
                 [],
                 |row| {
-                    let saved_boot: String = row.get(0)?;
                     Ok(Saved {
                         clock: Now { mono: Mono(row.get(1)?), wall: Wall(row.get(2)?) },
-                        same_boot: saved_boot == boot_id,
-                        next_incident: u32::try_from(row.get::<_, i64>(3)?).unwrap_or(u32::MAX),
-                        next_hold: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
+                        // It may be no text at all.
+                        same_boot: row.get_ref(0)?.as_bytes().is_ok_and(|saved| saved == boot_id.as_bytes()),
+                        next_incident: next(row.get(3)?, row.get(4)?),
+                        next_hold: next(row.get(5)?, row.get(6)?),
                         ..Saved::default()
                     })
                 },

@@ -77,7 +77,8 @@ impl Store {
         while incidents.len() < limit
             && let Some(row) = found.next()?
         {
-            let worker: String = row.get("worker")?;
+            // It need not even be a text.
+            let Ok(worker) = row.get::<_, String>("worker") else { continue };
             if glob.is_some_and(|glob| !glob_matches(glob.as_bytes(), worker.as_bytes())) {
                 continue;
             }

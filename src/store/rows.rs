@@ -4,16 +4,20 @@
 //! A row that cannot be read is an error of that row only. A word that this version does not know (written by another
 //! version with the same tables) becomes the harmless one: the row is worth more than the word.
 
+use super::remedies;
 use crate::engine::cause::Cause;
 use crate::engine::event::Definition;
 use crate::engine::ids::{HoldId, IncidentId, InvocationId, WorkerName};
-use crate::engine::policy::Layer;
+use crate::engine::policy::{Layer, Size};
 use crate::engine::saved::{SavedHold, SavedOrigin, SavedPace, SavedProgress, SavedWorker};
 use crate::engine::time::{Mono, Wall};
+use crate::engine::until::Until;
 use crate::engine::view::{IncidentResult, IncidentState, IncidentView, Phase, RemedyView};
 use rusqlite::{Row, Statement, named_params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const SAVE_META: &str = "INSERT OR REPLACE INTO meta (one, boot_id, mono, wall, next_incident, next_hold) \
@@ -21,35 +25,35 @@ pub const SAVE_META: &str = "INSERT OR REPLACE INTO meta (one, boot_id, mono, wa
 
 pub const DELETE_WORKER: &str = "DELETE FROM worker WHERE name = ?1";
 
+pub const DELETE_HOLD: &str = "DELETE FROM hold WHERE id = ?1";
+
 pub const DELETE_PROGRESS: &str = "DELETE FROM progress WHERE worker = ?1";
 
 pub const DELETE_HISTORY: &str = "DELETE FROM history WHERE worker = ?1";
 
 pub const SAVE_WORKER: &str = "INSERT OR REPLACE INTO worker (name, origin, definition, layer, phase, invocation, \
      run_ended, seen, intended_up, completed, quarantine, paused, attempts, failures, cause, incident, restart_due, \
-     runs, downtime, finished) VALUES (:name, :origin, :definition, :layer, :phase, :invocation, :run_ended, :seen, \
+     runs, downtime, finished, remedies) VALUES (:name, :origin, :definition, :layer, :phase, :invocation, :run_ended, :seen, \
      :intended_up, :completed, :quarantine, :paused, :attempts, :failures, :cause, :incident, :restart_due, :runs, \
-     :downtime, :finished)";
+     :downtime, :finished, :remedies)";
 
-pub const SAVE_HOLD: &str = "INSERT OR REPLACE INTO hold (id, workers, who, why, until) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub const SAVE_HOLD: &str =
+    "INSERT OR REPLACE INTO hold (id, workers, who, why, until, awaits) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 pub const SAVE_INCIDENT: &str = "INSERT INTO incident (id, worker, run, cause, confidence, because, cascade, opened, \
-     detected, decided, started, recovered, closed, state, result, remedies, text) VALUES (:id, :worker, :run, :cause, \
+     detected, decided, started, recovered, closed, state, result, remedies, part_of, members, text) VALUES (:id, :worker, :run, :cause, \
      :confidence, :because, :cascade, :opened, :detected, :decided, :started, :recovered, :closed, :state, :result, \
-     :remedies, :text) ON CONFLICT (id) DO UPDATE SET worker = excluded.worker, run = excluded.run, \
+     :remedies, :part_of, :members, :text) ON CONFLICT (id) DO UPDATE SET worker = excluded.worker, run = excluded.run, \
      cause = excluded.cause, confidence = excluded.confidence, because = excluded.because, \
      cascade = excluded.cascade, opened = excluded.opened, detected = excluded.detected, \
      decided = excluded.decided, started = excluded.started, recovered = excluded.recovered, \
      closed = excluded.closed, state = excluded.state, result = excluded.result, remedies = excluded.remedies, \
-     text = excluded.text";
+     part_of = excluded.part_of, members = excluded.members, text = excluded.text";
 
-pub const SAVE_PROGRESS: &str =
-    "INSERT OR REPLACE INTO progress (worker, run, at, value, total, pace) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+pub const SAVE_PROGRESS: &str = "INSERT OR REPLACE INTO progress (worker, run, at, value, total, paces, named) VALUES \
+     (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 pub const SAVE_HISTORY: &str = "INSERT OR REPLACE INTO history (worker, at, value, total) VALUES (?1, ?2, ?3, ?4)";
-
-/// The words of `RemedyView::action`; another word is read back as `other`.
-const REMEDIES: [&str; 8] = ["restart", "hold", "quarantine", "stop", "ignore", "kill", "pause", "other"];
 
 pub fn save_worker(row: &mut Statement<'_>, worker: &SavedWorker) -> rusqlite::Result<()> {
     let (origin, definition, layer) = match &worker.origin {
@@ -82,13 +86,21 @@ pub fn save_worker(row: &mut Statement<'_>, worker: &SavedWorker) -> rusqlite::R
         ":runs": i64::try_from(worker.runs).unwrap_or(i64::MAX),
         ":downtime": i64::try_from(worker.downtime.as_micros()).unwrap_or(i64::MAX),
         ":finished": worker.finished.0,
+        ":remedies": remedies::text(&worker.remedies).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?,
     })?;
     Ok(())
 }
 
 pub fn save_hold(row: &mut Statement<'_>, hold: &SavedHold) -> rusqlite::Result<()> {
     let workers: Vec<&str> = hold.workers.iter().map(WorkerName::as_str).collect();
-    row.execute(params![hold.id.0, json(&workers)?, hold.who, hold.why, hold.until.map(|at| at.0)])?;
+    row.execute(params![
+        hold.id.0,
+        json(&workers)?,
+        hold.who,
+        hold.why,
+        hold.until.map(|at| at.0),
+        hold.when.as_ref().map(ToString::to_string)
+    ])?;
     Ok(())
 }
 
@@ -115,6 +127,8 @@ pub fn save_incident(row: &mut Statement<'_>, incident: &IncidentView) -> rusqli
         ":state": incident.state.as_str(),
         ":result": incident.result.as_str(),
         ":remedies": json(&remedies)?,
+        ":part_of": incident.part_of.map(|id| id.0),
+        ":members": json(&incident.members.iter().map(WorkerName::as_str).collect::<Vec<_>>())?,
         ":text": incident.text,
     })?;
     Ok(())
@@ -152,6 +166,7 @@ pub fn worker(row: &Row<'_>) -> Result<SavedWorker, String> {
         runs: u64::try_from(field::<i64>(row, "runs")?).unwrap_or(0),
         downtime: Duration::from_micros(u64::try_from(field::<i64>(row, "downtime")?).unwrap_or(0)),
         finished: Wall(field(row, "finished")?),
+        remedies: remedies::read(&field::<String>(row, "remedies")?).map_err(|error| format!("remedies: {error}"))?,
     })
 }
 
@@ -164,24 +179,48 @@ pub fn hold(row: &Row<'_>) -> Result<SavedHold, String> {
         who: field(row, "who")?,
         why: field(row, "why")?,
         until: field::<Option<i64>>(row, "until")?.map(Wall),
+        when: field::<Option<String>>(row, "awaits")?.map(|text| awaits(&text)).transpose()?,
     })
 }
 
-/// Times in milliseconds: all gaps together, the newest ones, the longest ones.
-type Pace = (u64, Vec<u64>, Vec<u64>);
+/// The holds that can be read.
+pub fn hold_ids(rows: &mut Statement<'_>) -> rusqlite::Result<Vec<HoldId>> {
+    let mut found = rows.query([])?;
+    let mut ids = Vec::new();
+    while let Some(row) = found.next()? {
+        ids.extend(hold(row).ok().map(|hold| hold.id));
+    }
+    Ok(ids)
+}
+
+/// The spelling of a size is our own here.
+fn awaits(text: &str) -> Result<Until, String> {
+    Until::parse(text, Size::parse)
+}
+
+/// The stage; times in milliseconds: all gaps together, the newest ones, the longest ones.
+type Pace = (String, u64, Vec<u64>, Vec<u64>);
+/// What sources said, by name.
+type Named = Vec<(String, f64)>;
 
 pub fn save_progress(row: &mut Statement<'_>, progress: &SavedProgress) -> rusqlite::Result<()> {
     let millis = |span: &Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let SavedPace { seen, gaps, longest } = &progress.pace;
-    let pace: Pace = (millis(seen), gaps.iter().map(millis).collect(), longest.iter().map(millis).collect());
+    let pace = |(stage, pace): &(Arc<str>, SavedPace)| -> Pace {
+        let SavedPace { seen, gaps, longest } = pace;
+        let all = |spans: &[Duration]| spans.iter().map(millis).collect();
+        (stage.to_string(), millis(seen), all(gaps), all(longest))
+    };
+    let paces: Vec<Pace> = progress.paces.iter().map(pace).collect();
     let run = progress.run.map(|id| id.0);
+    let named: Named = finite(&progress.values);
     row.execute(params![
         progress.worker.as_str(),
         run,
         progress.at.0,
         whole(progress.value),
         whole(progress.total),
-        json(&pace)?
+        json(&paces)?,
+        json(&named)?
     ])?;
     Ok(())
 }
@@ -193,16 +232,28 @@ pub fn save_history(row: &mut Statement<'_>, progress: &SavedProgress) -> rusqli
 
 /// Reads a row of `SELECT * FROM progress`.
 pub fn progress(row: &Row<'_>) -> Result<SavedProgress, String> {
-    let (seen, gaps, longest): Pace = list(row, "pace")?;
+    let paces: Vec<Pace> = list(row, "paces")?;
+    let named: Named = list(row, "named")?;
     let spans = |millis: Vec<u64>| millis.into_iter().map(Duration::from_millis).collect();
+    let pace = |(stage, seen, gaps, longest): Pace| {
+        let pace = SavedPace { seen: Duration::from_millis(seen), gaps: spans(gaps), longest: spans(longest) };
+        (stage.into(), pace)
+    };
     Ok(SavedProgress {
         worker: name(&field::<String>(row, "worker")?)?,
         run: field::<Option<[u8; 16]>>(row, "run")?.map(InvocationId),
         at: Wall(field(row, "at")?),
         value: field::<i64>(row, "value")?.unsigned_abs(),
         total: field::<i64>(row, "total")?.unsigned_abs(),
-        pace: SavedPace { seen: Duration::from_millis(seen), gaps: spans(gaps), longest: spans(longest) },
+        paces: paces.into_iter().map(pace).collect(),
+        values: named.into_iter().map(|(name, value)| (name.into(), value)).collect(),
     })
+}
+
+/// JSON has no other numbers.
+fn finite(values: &BTreeMap<Arc<str>, f64>) -> Named {
+    let finite = values.iter().filter(|(_, value)| value.is_finite());
+    finite.map(|(name, value)| (name.to_string(), *value)).collect()
 }
 
 fn whole(number: u64) -> i64 {
@@ -214,7 +265,12 @@ pub fn incident(row: &Row<'_>) -> Result<IncidentView, String> {
     let remedies: Vec<(String, i64, String, String)> = list(row, "remedies")?;
     let remedies = remedies
         .into_iter()
-        .map(|(action, at, by, outcome)| RemedyView { action: remedy(&action), at: Wall(at), by, outcome })
+        .map(|(action, at, by, outcome)| RemedyView {
+            action: RemedyView::known_action(&action),
+            at: Wall(at),
+            by,
+            outcome,
+        })
         .collect();
     Ok(IncidentView {
         id: IncidentId(field(row, "id")?),
@@ -233,6 +289,8 @@ pub fn incident(row: &Row<'_>) -> Result<IncidentView, String> {
         state: IncidentState::parse(&field::<String>(row, "state")?).unwrap_or(IncidentState::Open),
         result: IncidentResult::parse(&field::<String>(row, "result")?).unwrap_or(IncidentResult::None),
         remedies,
+        part_of: field::<Option<u32>>(row, "part_of")?.map(IncidentId),
+        members: list::<Vec<String>>(row, "members")?.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
         text: field(row, "text")?,
     })
 }
@@ -241,24 +299,20 @@ fn layer(row: &Row<'_>) -> Result<Layer, String> {
     Ok(Layer { written: list(row, "layer")?, ..Layer::default() })
 }
 
-fn remedy(word: &str) -> &'static str {
-    REMEDIES.into_iter().find(|known| *known == word).unwrap_or("other")
-}
-
-fn name(text: &str) -> Result<WorkerName, String> {
+pub(super) fn name(text: &str) -> Result<WorkerName, String> {
     WorkerName::parse(text).map_err(|error| format!("{text:?}: {error}"))
 }
 
-fn field<T: rusqlite::types::FromSql>(row: &Row<'_>, column: &str) -> Result<T, String> {
+pub(super) fn field<T: rusqlite::types::FromSql>(row: &Row<'_>, column: &str) -> Result<T, String> {
     row.get(column).map_err(|error| format!("{column}: {error}"))
 }
 
-fn list<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, String> {
+pub(super) fn list<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, String> {
     let text = row.get_ref(column).map_err(|error| format!("{column}: {error}"))?;
     let text = text.as_str().map_err(|error| format!("{column}: {error}"))?;
     serde_json::from_str(text).map_err(|error| format!("{column}: {error}"))
 }
 
-fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+pub(super) fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

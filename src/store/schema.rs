@@ -8,7 +8,7 @@ use rusqlite::Connection;
 pub const APPLICATION_ID: i32 = 0x7763_6864;
 
 /// The statements that lead from version n to version n + 1; `PRAGMA user_version` holds the version.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 /// The version that this program reads and writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -99,6 +99,37 @@ CREATE TABLE history (
     total INTEGER NOT NULL,
     PRIMARY KEY (worker, at)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// What was tried against the failures of a worker, as JSON, what ends a hold besides time and people, the paces of
+/// a worker by stage (the one that was known has no name), and incidents that stand for others.
+const V3: &str = "
+ALTER TABLE worker ADD COLUMN remedies TEXT NOT NULL DEFAULT '';
+ALTER TABLE hold ADD COLUMN awaits TEXT;
+ALTER TABLE progress ADD COLUMN named TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE progress RENAME COLUMN pace TO paces;
+UPDATE progress SET paces = '[[\"\",' || substr(paces, 2) || ']';
+ALTER TABLE incident ADD COLUMN part_of INTEGER;
+ALTER TABLE incident ADD COLUMN members TEXT NOT NULL DEFAULT '[]';
+";
+
+/// Notices, what became of them, and when; `content` is JSON.
+const V4: &str = "
+CREATE TABLE notice (
+    id INTEGER PRIMARY KEY,
+    stage TEXT NOT NULL,
+    incident INTEGER,
+    worker TEXT,
+    cause TEXT NOT NULL,
+    content TEXT NOT NULL,
+    state TEXT NOT NULL,
+    made INTEGER NOT NULL,
+    begun INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    again INTEGER NOT NULL,
+    error TEXT NOT NULL
+) STRICT;
 ";
 
 /// The version of the tables that are there; 0 for an empty database.

@@ -3,9 +3,15 @@ use super::*;
 use crate::engine::cause::Cause;
 use crate::engine::event::Definition;
 use crate::engine::ids::{HoldId, IncidentId, InvocationId};
-use crate::engine::saved::SavedPace;
-use crate::engine::view::{IncidentResult, IncidentState, Phase, RemedyView};
+use crate::engine::notice::Notice;
+use crate::engine::parameter::Tuning;
+use crate::engine::recurrence::Recurrence;
+use crate::engine::saved::{SavedPace, SavedRemedies};
+use crate::engine::until::Until;
+use crate::engine::view::{IncidentResult, IncidentState, NoticeStage, NoticeState, Phase, RemedyView};
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 const ODD: &str = "ünïcödé 🦀 \u{0} \u{1}\n\r\t\"'\\ ; DROP TABLE worker; -- \u{7f}\u{202e}";
@@ -50,9 +56,30 @@ fn worker(text: &str) -> SavedWorker {
         cause: None,
         incident: None,
         restart_due: None,
+        remedies: SavedRemedies::default(),
         runs: 0,
         downtime: Duration::ZERO,
         finished: Wall::NEVER,
+    }
+}
+
+fn rich_remedies() -> SavedRemedies {
+    let known = Recurrence {
+        count: u32::MAX,
+        value: Some(u64::MAX),
+        same_value: 2,
+        rung: 3,
+        tried: 4,
+        steps: 5,
+        attempts: [Mono(-1), Mono(i64::MAX)].into(),
+    };
+    let now = [(Arc::from("A"), Arc::from(ODD)), ("B".into(), "".into())].into();
+    SavedRemedies {
+        recurrences: vec![(Cause::GpuOom, known), (Cause::Segfault, Recurrence::default())],
+        failed_at: Some(0),
+        tuning: Tuning::restore(now, vec![("A".into(), None), ("B".into(), Some(ODD.into()))]),
+        tuned: Some(Mono(i64::MIN)),
+        follow_up: Some((Mono(7), 2)),
     }
 }
 
@@ -77,6 +104,7 @@ fn rich_workers() -> Vec<SavedWorker> {
         cause: Some(Cause::Segfault),
         incident: Some(IncidentId(u32::MAX)),
         restart_due: Some(Mono(-5_000_000)),
+        remedies: rich_remedies(),
         runs: i64::MAX as u64,
         downtime: Duration::from_micros(i64::MAX as u64),
         finished: Wall(i64::MIN),
@@ -113,6 +141,8 @@ fn incident(id: u32) -> IncidentView {
         state: IncidentState::Open,
         result: IncidentResult::None,
         remedies: Vec::new(),
+        part_of: None,
+        members: Vec::new(),
         text: String::new(),
     }
 }
@@ -138,6 +168,8 @@ fn rich_incidents() -> Vec<IncidentView> {
             RemedyView { action: "restart", at: Wall(i64::MIN), by: ODD.into(), outcome: "failed: \"x\"".into() },
             RemedyView { action: "quarantine", at: Wall(7), by: String::new(), outcome: String::new() },
         ],
+        part_of: Some(IncidentId(u32::MAX)),
+        members: vec![name("b"), name("n/c@1")],
         text: ODD.into(),
         ..incident(u32::MAX - 1)
     };
@@ -152,10 +184,20 @@ fn rich_progress() -> Vec<SavedProgress> {
         gaps: vec![Duration::from_millis(1_001), Duration::from_secs(90)],
         longest: vec![Duration::from_secs(600)],
     };
+    let paces = vec![("".into(), pace), ("ünïcödé".into(), SavedPace::default())];
     let run = Some(InvocationId([9; 16]));
+    let values = BTreeMap::from([("active".into(), 2.0), ("loss".into(), 0.1 + 0.2)]);
     vec![
-        SavedProgress { worker: name("a"), run, at: Wall(5_000_000), value: 7, total: u64::MAX >> 1, pace },
-        SavedProgress { worker: name("n/b"), run: None, at: Wall(1), value: 0, total: 0, pace: SavedPace::default() },
+        SavedProgress { worker: name("a"), run, at: Wall(5_000_000), value: 7, total: u64::MAX >> 1, paces, values },
+        SavedProgress {
+            worker: name("n/b"),
+            run: None,
+            at: Wall(1),
+            value: 0,
+            total: 0,
+            paces: Vec::new(),
+            values: BTreeMap::new(),
+        },
     ]
 }
 
@@ -170,7 +212,8 @@ fn the_history_of_progress_is_thinned_out_and_goes_with_its_worker() {
         at: Wall(minutes * minute),
         value: minutes.unsigned_abs(),
         total: 20_000,
-        pace: SavedPace::default(),
+        paces: Vec::new(),
+        values: BTreeMap::new(),
     };
     for minutes in 1..=10_080 + 2_880 {
         store.save(&Batch { progress: vec![at(minutes)], ..Batch::default() }).expect("saved");
@@ -189,6 +232,40 @@ fn the_history_of_progress_is_thinned_out_and_goes_with_its_worker() {
     assert_eq!(store.history(&name("a"), 100_000).expect("readable"), []);
 }
 
+fn rich_notices() -> Vec<SavedNotice> {
+    let notice = |id: u32, stage, state| SavedNotice {
+        notice: Notice {
+            id: NoticeId(id),
+            stage,
+            is_final: id == 1,
+            incident: (stage != NoticeStage::Test).then_some(IncidentId(41)),
+            worker: (stage != NoticeStage::Test).then(|| name("n/b")),
+            cause: Cause::DiskFull,
+            confidence: 97,
+            result: IncidentResult::Recovered,
+            opened: Wall(1),
+            retry_at: Wall(i64::MAX),
+            text: ODD.into(),
+            next: ODD.into(),
+            lines: vec![ODD.into(), String::new()],
+            repeats: u32::MAX,
+        },
+        state,
+        made: Wall(1),
+        begun: Wall::NEVER,
+        due: Wall(i64::MIN),
+        attempts: u32::MAX,
+        again: id == 2,
+        error: ODD.into(),
+    };
+    vec![
+        notice(1, NoticeStage::Opened, NoticeState::Waiting),
+        notice(2, NoticeStage::Final, NoticeState::Sent),
+        notice(3, NoticeStage::Closed, NoticeState::Repeated),
+        notice(u32::MAX, NoticeStage::Test, NoticeState::Lost),
+    ]
+}
+
 fn rich_batch() -> Batch {
     Batch {
         now: Now { mono: Mono(-7), wall: Wall(i64::MAX) },
@@ -196,14 +273,16 @@ fn rich_batch() -> Batch {
         workers: rich_workers().into_iter().map(|worker| (worker.name.clone(), Some(worker))).collect(),
         incidents: rich_incidents(),
         progress: rich_progress(),
+        notices: rich_notices().into_iter().map(|saved| (saved.notice.id, Some(saved))).collect(),
         holds: Some(vec![
-            SavedHold { id: HoldId(1), workers: vec![], who: String::new(), why: ODD.into(), until: None },
+            SavedHold { id: HoldId(1), workers: vec![], who: String::new(), why: ODD.into(), until: None, when: None },
             SavedHold {
                 id: HoldId(7),
                 workers: vec![name("a"), name("n/b")],
                 who: ODD.into(),
                 why: String::new(),
                 until: Some(Wall(i64::MIN)),
+                when: Some(Until::Free("/a (b)".into(), 5 << 30)),
             },
         ]),
         next_incident: u32::MAX,
@@ -229,8 +308,10 @@ fn whatever_is_saved_comes_back_the_same() {
     let expected = Saved {
         clock: batch.now,
         same_boot: true,
+        away: Wall::NEVER,
         workers: rich_workers(),
         progress: rich_progress(),
+        notices: rich_notices(),
         holds: batch.holds.expect("holds"),
         incidents: rich_incidents(),
         next_incident: u32::MAX,
@@ -248,8 +329,10 @@ fn forgotten_workers_and_released_holds_are_gone_and_the_rest_stays() {
     let mut store = open(dir.path());
     store.save(&rich_batch()).expect("saved");
     let workers = vec![(name("bare"), None), (name("never-was"), None)];
-    store.save(&Batch { workers, ..Batch::default() }).expect("forgotten");
+    let notices = vec![(NoticeId(2), None), (NoticeId(9), None)];
+    store.save(&Batch { workers, notices, ..Batch::default() }).expect("forgotten");
     let (saved, _) = store.load(plain, "").expect("loaded");
+    assert_eq!(saved.notices.iter().map(|saved| saved.notice.id.0).collect::<Vec<_>>(), [1, 3, u32::MAX]);
     assert!(saved.workers.iter().all(|worker| worker.name != name("bare")));
     assert_eq!((saved.workers.len(), saved.holds.len()), (rich_workers().len() - 1, 2));
     store.save(&Batch { holds: Some(vec![]), ..Batch::default() }).expect("released");
@@ -260,7 +343,14 @@ fn forgotten_workers_and_released_holds_are_gone_and_the_rest_stays() {
 fn counters_are_never_behind_the_rows() {
     let dir = dir();
     let mut store = open(dir.path());
-    let holds = Some(vec![SavedHold { id: HoldId(4), workers: vec![], who: "".into(), why: "".into(), until: None }]);
+    let holds = Some(vec![SavedHold {
+        id: HoldId(4),
+        workers: vec![],
+        who: "".into(),
+        why: "".into(),
+        until: None,
+        when: None,
+    }]);
     store.save(&Batch { incidents: vec![incident(41)], holds, ..Batch::default() }).expect("saved");
     let (saved, _) = store.load(plain, "").expect("loaded");
     assert_eq!((saved.next_incident, saved.next_hold), (42, 5));
@@ -297,6 +387,42 @@ fn one_unreadable_row_costs_one_row() {
     let (saved, notes) = store.load(plain, "").expect("loaded");
     assert_eq!((notes.len(), saved.workers.len()), (2, rich_workers().len() - 1), "{notes:?}");
     assert_eq!(saved.incidents[0].cause, Cause::Unknown);
+}
+
+#[test]
+fn a_hold_that_cannot_be_read_is_not_taken_for_a_released_one() {
+    let dir = dir();
+    let mut store = open(dir.path());
+    store.save(&rich_batch()).expect("saved");
+    store.db.execute_batch("UPDATE hold SET workers = 'nonsense' WHERE id = 1").expect("changed");
+    let (saved, notes) = store.load(plain, "").expect("loaded");
+    assert_eq!((saved.holds.len(), notes.len()), (1, 1));
+    store.save(&Batch { holds: Some(vec![]), ..Batch::default() }).expect("released");
+    let left: Vec<i64> = rows_of(&store, "SELECT id FROM hold");
+    assert_eq!(left, [1]);
+}
+
+#[test]
+fn counters_and_ids_beyond_what_is_possible_are_no_end() {
+    let dir = dir();
+    let mut store = open(dir.path());
+    store.save(&rich_batch()).expect("saved");
+    let wild = format!(
+        "UPDATE incident SET id = {max} WHERE id = 11; UPDATE hold SET id = {min} WHERE id = 7;
+         UPDATE meta SET next_incident = {min}, next_hold = {min}, mono = {min}, wall = {max},
+         boot_id = CAST(x'fffe' AS TEXT)",
+        max = i64::MAX,
+        min = i64::MIN,
+    );
+    store.db.execute_batch(&wild).expect("changed");
+    let (saved, _) = store.load(plain, "b0").expect("loaded");
+    assert_eq!((saved.next_incident, saved.next_hold, saved.same_boot), (u32::MAX, 2, false));
+}
+
+fn rows_of(store: &Store, sql: &str) -> Vec<i64> {
+    let mut statement = store.db.prepare(sql).expect("SQL");
+    let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+    rows.collect::<Result<_, _>>().expect("numbers")
 }
 
 #[test]
@@ -418,6 +544,51 @@ fn a_damaged_database_is_kept_aside_and_a_fresh_one_made() {
         store.save(&rich_batch()).expect("the fresh one works");
         drop(store);
         open(dir.path());
+    }
+}
+
+#[test]
+fn the_state_of_every_release_is_read() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store");
+    let dumps = fs::read_dir(kept).expect("they are there").map(|entry| entry.expect("an entry").path());
+    let is_release = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with(|c: char| c.is_ascii_digit()) && name.ends_with(".sql")
+    };
+    let dumps: Vec<_> = dumps.filter(is_release).collect();
+    assert!(!dumps.is_empty());
+    let tables = |db: &Connection| {
+        let mut all = db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").expect("SQL");
+        let all = all.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+        all.map(|sql| sql.expect("text")).collect::<Vec<_>>()
+    };
+    for dump in dumps {
+        let (dir, fresh) = (dir(), dir());
+        let db = Connection::open(dir.path().join("state.db")).expect("a database");
+        db.execute_batch(&fs::read_to_string(&dump).expect("text")).expect("SQL");
+        drop(db);
+        let mut store = open(dir.path());
+        assert_eq!(tables(&store.db), tables(&open(fresh.path()).db), "{}", dump.display());
+        let (saved, notes) = store.load(plain, "b").expect("loaded");
+        assert_eq!(notes, [], "{}", dump.display());
+        let workers: Vec<_> = saved.workers.iter().map(|worker| (worker.name.as_str(), worker.phase)).collect();
+        assert_eq!(
+            workers,
+            [
+                ("broken.service", Phase::Quarantined),
+                ("index.service", Phase::Working),
+                ("train@7.service", Phase::Verifying)
+            ]
+        );
+        let SavedOrigin::Run(definition, policy) = &saved.workers[1].origin else { panic!("it was made by us") };
+        assert_eq!(definition.argv, ["/bin/sleep", "infinity"]);
+        assert_eq!(policy.written, [("restart.budget".to_owned(), "3/1h".to_owned())]);
+        assert_eq!(saved.workers[2].cause, Some(Cause::Segfault));
+        assert_eq!((saved.progress[0].value, saved.progress[0].total), (40, 100));
+        assert_eq!((saved.holds[0].who.as_str(), saved.holds[0].why.as_str()), ("root", "backup"));
+        assert_eq!(saved.incidents.len(), 3);
+        assert_eq!((saved.next_incident, saved.next_hold), (4, 2));
+        store.save(&Batch { incidents: saved.incidents, ..Batch::default() }).expect("it can be gone on with");
     }
 }
 
@@ -586,4 +757,28 @@ fn measure() {
     let start = Instant::now();
     let gone = store.prune(Wall(1_000)).expect("pruned");
     println!("prune, {gone} gone: {:?}", start.elapsed());
+}
+
+/// Databases of earlier versions are kept as the statements that make them.
+#[test]
+fn a_database_of_an_earlier_version_is_read_whole() {
+    let dir = dir();
+    let made = Connection::open(dir.path().join("state.db")).expect("a database");
+    made.execute_batch(include_str!("../../tests/fixtures/store/version-2.sql")).expect("valid statements");
+    drop(made);
+    let store = open(dir.path());
+    let (saved, notes) = store.load(plain, "b0").expect("readable");
+    assert_eq!(notes, []);
+    let worker = &saved.workers[0];
+    assert_eq!(
+        (worker.failures, worker.cause, worker.remedies.clone()),
+        (2, Some(Cause::GpuOom), SavedRemedies::default())
+    );
+    assert_eq!((saved.holds[0].who.as_str(), saved.holds[0].when.clone()), ("alice", None));
+    assert_eq!((saved.incidents[0].part_of, saved.incidents[0].members.len()), (None, 0));
+    let (stage, pace) = &saved.progress[0].paces[0];
+    let millis = |all: &[Duration]| all.iter().map(Duration::as_millis).collect::<Vec<_>>();
+    assert_eq!((&**stage, millis(&pace.gaps), millis(&pace.longest)), ("", vec![1000, 2000], vec![5000]));
+    assert_eq!((saved.progress[0].value, saved.next_incident, saved.next_hold), (40, 8, 3));
+    assert!(saved.notices.is_empty());
 }

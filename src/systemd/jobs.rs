@@ -5,13 +5,15 @@
 //! connection than the reply that names the job, so it may arrive first. Recent results are therefore kept for a while.
 //! Nothing is retried here, except what systemd itself refuses for a reason that goes away (frozen, not yet unloaded).
 
+mod checkpoints;
 pub mod command;
+pub mod hook;
 
 use super::facts::Properties;
 use super::proxy::{ManagerProxy, SERVICE, job_of_path, unit_path};
 use super::{Address, CALL_DEADLINE, ConnectError, transient};
 use crate::engine::action::{Freezer, Start};
-use crate::engine::event::{Active, Definition, Outcome, UnitFacts};
+use crate::engine::event::{Active, Definition, Outcome, RunEnd, UnitFacts};
 use crate::engine::ids::WorkerName;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -19,8 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
-use zbus::OwnedObjectPath;
+use zbus::message::Message;
 use zbus::proxy::CacheProperties;
+use zbus::{OwnedObjectPath, Variant};
 
 const QUEUED_MESSAGES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 /// How many results are kept for jobs whose number is not known yet.
@@ -49,6 +52,8 @@ struct Inner {
 struct Results {
     waiting: HashMap<u32, Vec<oneshot::Sender<String>>>,
     recent: VecDeque<(u32, String)>,
+    /// How units end that are of no interest otherwise, by their object paths; they are unloaded at once.
+    ends: HashMap<String, Option<RunEnd>>,
 }
 
 impl Jobs {
@@ -93,10 +98,11 @@ impl Jobs {
         outcome(call(self.inner.manager.kill_unit(name.unit(), "main", signal)).await)
     }
 
-    /// The processes of the unit; the error is a fragment.
+    /// The processes of the unit; the error is a fragment. A unit that is not loaded has none.
     pub async fn processes(&self, name: &WorkerName) -> Result<Processes, String> {
         let rows = match call(self.inner.manager.get_unit_processes(name.unit())).await {
             Ok(rows) => rows,
+            Err(Failure::Refused(refusal)) if refusal.is("NoSuchUnit") => Vec::new(),
             Err(failure) => match outcome::<()>(Err(failure)) {
                 Outcome::Failed(why) => return Err(why),
                 _ => return Err("systemd did not answer in time".into()),
@@ -105,6 +111,17 @@ impl Jobs {
         // Services may have groups below their own; the shortest path is the unit's.
         let cgroup = rows.iter().map(|(group, ..)| group).min_by_key(|group| group.len()).cloned();
         Ok(Processes { cgroup: cgroup.unwrap_or_default(), pids: rows.iter().map(|(_, pid, _)| *pid).collect() })
+    }
+
+    /// The state of a unit that has processes, and is loaded therefore; the error is a fragment.
+    pub async fn standing(&self, name: &WorkerName) -> Result<UnitFacts, String> {
+        match self.look_at(name).await {
+            Ok(facts) => Ok(facts),
+            Err(failure) => match outcome::<()>(Err(failure)) {
+                Outcome::Failed(why) => Err(why),
+                _ => Err("systemd did not answer in time".into()),
+            },
+        }
     }
 
     pub async fn freeze(&self, name: &WorkerName, freezer: Freezer) -> Outcome {
@@ -121,6 +138,15 @@ impl Jobs {
         }
     }
 
+    /// Has systemd read all unit files anew; the error is a fragment.
+    pub async fn reload(&self) -> Result<(), String> {
+        match outcome(call(self.inner.manager.reload()).await) {
+            Outcome::Failed(why) => Err(format!("systemd cannot read its units anew: {why}")),
+            Outcome::TimedOut => Err("systemd does not read its units anew in time".into()),
+            _ => Ok(()),
+        }
+    }
+
     /// systemd's major version: 252 for `252.39-1~deb12u1`; zero if it does not say.
     pub async fn version(&self) -> u32 {
         let text = call(self.inner.manager.version()).await.unwrap_or_default();
@@ -131,6 +157,20 @@ impl Jobs {
     /// Tells this service manager from the one before a reboot or a new login; `None` if it does not answer.
     pub async fn manager_id(&self) -> Option<u64> {
         call(self.inner.manager.userspace_timestamp_monotonic()).await.ok()
+    }
+
+    /// When our own unit was last down, in microseconds since 1970; `None` if we are none, or it was not since the boot, or
+    /// systemd has unloaded it meanwhile.
+    pub async fn last_down(&self) -> Option<u64> {
+        let path = call(self.inner.manager.get_unit_by_pid(std::process::id())).await.ok()?;
+        let reply = self.properties_of(&path).await.ok()?;
+        let body = reply.body();
+        let properties: Properties<'_> = body.deserialize().ok()?;
+        // Not when it became inactive: that is what it does after each start that fails, too.
+        match properties.get("ActiveExitTimestamp") {
+            Some(Variant::U64(at)) => Some(*at).filter(|at| *at != 0),
+            _ => None,
+        }
     }
 
     /// Takes note of a JobRemoved signal.
@@ -145,6 +185,26 @@ impl Jobs {
                 results.recent.push_back((id, result.to_owned()));
             }
         }
+    }
+
+    /// Whether somebody wants to know how the unit with this object path ends.
+    pub(super) fn is_expected(&self, path: &str) -> bool {
+        self.results().ends.contains_key(path)
+    }
+
+    /// Takes note of what a signal says about such a unit; the last one before the end of its job counts.
+    pub(super) fn service_changed(&self, path: &str, properties: &Properties<'_>) {
+        let mut facts = UnitFacts::default();
+        super::facts::apply(properties, &mut facts);
+        if let Some(end) = self.results().ends.get_mut(path) {
+            *end = Some(facts.end);
+        }
+    }
+
+    fn expect_end(&self, unit: &str) -> ExpectedEnd<'_> {
+        let path = unit_path(unit);
+        self.results().ends.insert(path.clone(), None);
+        ExpectedEnd { jobs: self, path }
     }
 
     /// Signals may have been lost: everybody who waits for a job asks whether it still exists.
@@ -188,7 +248,10 @@ impl Jobs {
         definition: &Definition,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let properties = transient::properties(name, definition, &start.run, start.grace).map_err(Failure::Text)?;
+        let mut properties = transient::properties(name, definition, &start.run, start.grace).map_err(Failure::Text)?;
+        if let Some(exports) = &start.exports {
+            transient::export(&mut properties, &exports.variables).map_err(Failure::Text)?;
+        }
         match self.make(name, &properties).await {
             Err(Failure::Refused(refusal)) if refusal.is("UnitExists") => {}
             made => return self.follow(made, deadline).await,
@@ -252,21 +315,20 @@ impl Jobs {
 
     /// Asks for the state of a unit that is loaded; one that is not would be loaded by the question.
     async fn look_at(&self, name: &WorkerName) -> Result<UnitFacts, Failure> {
-        let connection = self.inner.manager.inner().connection();
-        let path = unit_path(name.unit());
-        let asked = connection.call_method(
-            Some(SERVICE),
-            path,
-            Some("org.freedesktop.DBus.Properties"),
-            "GetAll",
-            &("org.freedesktop.systemd1.Unit",),
-        );
-        let reply = call(asked).await?;
+        let reply = self.properties_of(&unit_path(name.unit())).await?;
         let body = reply.body();
         let properties: Properties<'_> = body.deserialize().map_err(Failure::from)?;
         let mut facts = UnitFacts::default();
         super::facts::apply(&properties, &mut facts);
         Ok(facts)
+    }
+
+    /// The answer to a question for everything about the unit with this object path.
+    async fn properties_of(&self, path: &str) -> Result<Message, Failure> {
+        let connection = self.inner.manager.inner().connection();
+        let interface = Some("org.freedesktop.DBus.Properties");
+        call(connection.call_method(Some(SERVICE), path, interface, "GetAll", &("org.freedesktop.systemd1.Unit",)))
+            .await
     }
 
     /// Waits for the end of a job.
@@ -316,6 +378,24 @@ impl Jobs {
 
     fn results(&self) -> MutexGuard<'_, Results> {
         self.inner.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The wish to know how a unit ends.
+struct ExpectedEnd<'a> {
+    jobs: &'a Jobs,
+    path: String,
+}
+
+impl ExpectedEnd<'_> {
+    fn taken(&self) -> Option<RunEnd> {
+        self.jobs.results().ends.get(&self.path).cloned().flatten()
+    }
+}
+
+impl Drop for ExpectedEnd<'_> {
+    fn drop(&mut self) {
+        self.jobs.results().ends.remove(&self.path);
     }
 }
 

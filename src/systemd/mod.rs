@@ -8,6 +8,7 @@
 //! Two connections are used. [`watch`] has one for itself, so that a flood of signals cannot delay a reply; [`jobs`]
 //! calls over the other one.
 
+pub mod environment;
 pub mod facts;
 pub mod jobs;
 pub mod proxy;

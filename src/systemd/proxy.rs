@@ -29,6 +29,8 @@ pub trait Manager {
     fn get_unit_processes(&self, name: &str) -> zbus::Result<Vec<(String, u32, String)>>;
     fn freeze_unit(&self, name: &str) -> zbus::Result<()>;
     fn thaw_unit(&self, name: &str) -> zbus::Result<()>;
+    /// Has all units read anew.
+    fn reload(&self) -> zbus::Result<()>;
     /// Nobody waits for the answer: a unit that is not loaded has nothing to reset.
     #[zbus(no_reply)]
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
@@ -39,6 +41,9 @@ pub trait Manager {
         properties: &[Property],
         aux: &[Auxiliary],
     ) -> zbus::Result<OwnedObjectPath>;
+    /// The unit that a process belongs to.
+    #[zbus(name = "GetUnitByPID")]
+    fn get_unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
     fn get_job(&self, id: u32) -> zbus::Result<OwnedObjectPath>;
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;

@@ -148,6 +148,9 @@ fn plain() -> Start {
         reset_failed: true,
         thaw: false,
         grace: Duration::from_secs(5),
+        sweep: None,
+        exports: None,
+        tends_checkpoints: false,
     }
 }
 
@@ -401,7 +404,7 @@ async fn commands_run_in_a_sandbox_and_are_no_workers() {
         let mut bench = bench;
         while let Some(event) = bench.events.recv().await {
             if let Event::Unit(name, _) = event {
-                assert!(!name.as_str().starts_with(super::jobs::command::COMMAND_UNITS), "{name}");
+                assert!(!super::jobs::command::is_ours(name.as_str()), "{name}");
             }
         }
     });

@@ -64,6 +64,21 @@ pub fn properties(
     Ok(properties)
 }
 
+/// Adds variables to the environment of the unit; they win over those of the definition.
+pub fn export(properties: &mut Vec<Property>, variables: &[(String, String)]) -> Result<(), String> {
+    if variables.is_empty() {
+        return Ok(());
+    }
+    let mut all = Vec::new();
+    for (name, value) in variables {
+        refuse_control_characters(name, value)?;
+        all.push(format!("{name}={value}"));
+    }
+    // A property that is given twice is joined by systemd, and of two variables the later one counts.
+    properties.push(("Environment", Variant::new(all)));
+    Ok(())
+}
+
 /// Program, arguments, and whether a failure is ignored.
 pub(super) fn command(argv: &[String], ignored: bool) -> (String, Vec<String>, bool) {
     let literal: Vec<_> = argv.iter().map(|word| word.replace('$', "$$")).collect();

@@ -15,7 +15,7 @@ mod units;
 
 use super::facts::Properties;
 use super::jobs::Jobs;
-use super::jobs::command::COMMAND_UNITS;
+use super::jobs::command::is_ours;
 use super::proxy::{MANAGER_PATH, SERVICE, UNIT_PATH, unit_of_path};
 use super::{Address, ConnectError};
 use crate::engine::action::Interest;
@@ -272,7 +272,10 @@ impl Watcher {
     }
 
     async fn properties_changed(&mut self, path: &str, message: &Message) -> Result<(), Deaf> {
-        let Some(name) = self.worker_at(path) else { return Ok(()) };
+        let Some(name) = self.worker_at(path) else {
+            self.jobs_hear(path, message);
+            return Ok(());
+        };
         let body = message.body();
         let Ok((interface, changed, _)) = body.deserialize::<(&str, Properties<'_>, Vec<&str>)>() else {
             return Ok(());
@@ -290,6 +293,17 @@ impl Watcher {
                 self.report(name, change).await
             }
             _ => Ok(()),
+        }
+    }
+
+    /// How a command ends that is nobody's worker.
+    fn jobs_hear(&self, path: &str, message: &Message) {
+        if !self.jobs.is_expected(path) {
+            return;
+        }
+        let body = message.body();
+        if let Ok((SERVICE_UNIT, changed, _)) = body.deserialize::<(&str, Properties<'_>, Vec<&str>)>() {
+            self.jobs.service_changed(path, &changed);
         }
     }
 
@@ -557,7 +571,7 @@ impl Watcher {
 }
 
 fn is_of_interest(interest: &Interest, name: &WorkerName) -> bool {
-    let matches = || !name.unit().starts_with(COMMAND_UNITS) && interest.globs.iter().any(|glob| glob.matches(name));
+    let matches = || !is_ours(name.unit()) && interest.globs.iter().any(|glob| glob.matches(name));
     is_local(name) && (interest.names.contains(name) || matches())
 }
 

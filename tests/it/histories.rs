@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The engine's contract, (a) to (j), over random histories.
+//! The engine's contract, (a) to (l), over random histories.
 //!
 //! A history is a list of things that happen from outside; a model of systemd reacts to the engine's actions. On
 //! failure the seed is printed and the history is shrunk. `SEED=n` plays one again, `HISTORIES=n` plays more.
 
-mod dice;
+pub mod dice;
 mod model;
 mod op;
 
@@ -12,6 +12,7 @@ use model::Model;
 use op::{Op, What, invent};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 use watcherd::engine::Engine;
 use watcherd::engine::action::{Action, EntryKind, Interest, Step};
@@ -19,17 +20,20 @@ use watcherd::engine::cause::Cause;
 use watcherd::engine::event::{Answer, Caller, Definition, Event, Outcome, Request, UnitTraits};
 use watcherd::engine::evidence::Source;
 use watcherd::engine::ids::{ActionId, HoldId, IncidentId, InvocationId, JobId, ObjectId, RequestId, WorkerName};
+use watcherd::engine::notice::Delivery;
 use watcherd::engine::policy::{Layer, Policies, Settings};
 use watcherd::engine::saved::Saved;
 use watcherd::engine::sign::Sign;
 use watcherd::engine::source::Reading;
 use watcherd::engine::time::{Mono, Now, Wall};
-use watcherd::engine::view::{Phase, View, WorkerView};
+use watcherd::engine::view::{NoticeStage, Phase, View, WorkerView};
+use watcherd::replay::Verdict;
+use watcherd::scenario::record::{Beginning, Recording};
 
 const NAMES: [&str; 6] = ["a", "b", "t@1", "t@2", "job1", "job2"];
 
 /// `reset-after` is never shorter than the budget's window, so that healthy time cannot hide an attempt.
-const POLICIES: [&[&str]; 6] = [
+const POLICIES: [&[&str]; 8] = [
     &["a b t@* back-off=0s budget=3/1min reset-after=1min verify=20s grace=5s"],
     &["a b t@* back-off=1s..10s budget=2/30s reset-after=40s verify=1min grace=2s on-exhausted=stop"],
     &[
@@ -45,6 +49,13 @@ const POLICIES: [&[&str]; 6] = [
     &[
         "a b progress.file=/a progress.stall-after=5s progress.warm-up=8s back-off=0s budget=3/1min reset-after=1min",
         "t@* progress.file=/t progress.stall-min=2s progress.stall-max=10s progress.warm-up=20s budget=2/1min reset-after=1min cause.unresponsive=quarantine",
+    ],
+    &[
+        "a b back-off=1s budget=3/1min reset-after=1min verify=10s restart.then=['x'] restart.settle=2s restart.then-retries=2 restart.same-cause=2 restart.cooldown=5s restart.restore-after=30s parameters.B=\"{default=64,range=[1,512]}\" cause.unknown.scale=\"{B='x0.5, min 8'}\" cause.unknown.max-attempts=2 cause.unknown.try-next=\"[{until='exists(/x)'},{set={B=3}}]\" cause.segfault.until=exists(/y)",
+        "t@* back-off=0s budget=2/1min reset-after=1min restart.on-exhausted=pause restart.leftovers=keep",
+    ],
+    &[
+        "a b t@* back-off=1s budget=2/1min reset-after=2min restart.on-exhausted=next-remedy cause.disk-full.until=\"free(/srv) > 1G\" cause.killed-unattributed.until=at(12:00) cause.segfault.budget=1/30s cause.gpu-oom.try-next=\"[{action='stop'}]\"",
     ],
 ];
 
@@ -109,6 +120,9 @@ struct Record {
     steps: Vec<(Now, Event, Step)>,
 }
 
+/// Notices that are sent within an hour at most.
+const PER_HOUR: u32 = 5;
+
 struct World {
     seed: u64,
     engine: Engine,
@@ -125,6 +139,10 @@ struct World {
     failed_runs: BTreeMap<(WorkerName, InvocationId), IncidentId>,
     /// When planned restarts were begun.
     attempts: BTreeMap<WorkerName, VecDeque<Mono>>,
+    /// What was told of.
+    news: BTreeSet<(IncidentId, NoticeStage)>,
+    /// When notices were sent.
+    notices: VecDeque<Mono>,
     /// Whether the facts were always true, and nothing was done that may leave a worker down.
     honest: bool,
     host_stopping: bool,
@@ -147,7 +165,10 @@ impl World {
             };
             model.add(&name_of(at), traits);
         }
-        let policies = policies(seed, Settings { max_jobs: 1 + (seed % 4) as u32, ..Settings::default() });
+        let mut settings = Settings { max_jobs: 1 + (seed % 4) as u32, ..Settings::default() };
+        settings.notify.ways.desktop = !seed.is_multiple_of(4);
+        settings.notify.per_hour = PER_HOUR;
+        let policies = policies(seed, settings);
         let (engine, step) = Engine::new(policies.clone(), None, seed, now);
         let record = Record { policies: policies.clone(), saved: None, began: now, steps: Vec::new() };
         let mut world = World {
@@ -164,6 +185,8 @@ impl World {
             done_actions: VecDeque::new(),
             failed_runs: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            news: BTreeSet::new(),
+            notices: VecDeque::new(),
             honest: true,
             host_stopping: false,
             told: false,
@@ -246,22 +269,29 @@ impl World {
             What::Settings => {
                 self.policies.settings.max_jobs = 1 + (op.value % 4) as u32;
                 self.policies.settings.dry_run = (op.value >> 8).is_multiple_of(3);
-                self.policies.settings.keep_finished = Duration::from_secs(op.value % 3_000);
+                self.policies.settings.keep_finished = Duration::from_secs(60 + op.value % 3_000);
                 self.honest = false;
                 self.feed(Event::Policies(self.policies.clone()));
             }
             What::Listed => self.list(),
             What::Unload => self.model.unload(&name),
             What::Beat => {
+                // Whoever gets further gets the budget back.
+                self.attempts.remove(&name);
                 let values = [("value".into(), (op.value % 100) as f64), ("total".into(), 100.0)].into();
-                self.feed(Event::Beat(name, Reading { values, cursor: None }));
+                self.feed(Event::Beat(name, Reading { values, ..Reading::default() }));
             }
             What::Read => {
+                self.attempts.remove(&name);
                 let values = [("value", (op.value % 7) as f64), ("active", (op.value >> 8 & 1) as f64)];
                 let values = values.into_iter().map(|(name, value)| (name.into(), value)).collect();
+                let stage = op.value.is_multiple_of(3).then(|| format!("{}", op.value >> 18 & 15).into());
                 let cursor = op.value.is_multiple_of(5).then(|| format!("{}", op.value >> 16 & 3).into());
-                let reading =
-                    if op.value.is_multiple_of(4) { Err("it is gone".into()) } else { Ok(Reading { values, cursor }) };
+                let reading = if op.value.is_multiple_of(4) {
+                    Err("it is gone".into())
+                } else {
+                    Ok(Reading { values, cursor, stage })
+                };
                 self.feed(Event::Read(name, "file", reading));
             }
             What::Sign => {
@@ -274,6 +304,7 @@ impl World {
                 let jump = (op.value % 7_200) as i64 * 1_000_000;
                 self.now.wall = Wall(self.now.wall.0 + if op.value >> 16 & 1 == 0 { jump } else { -jump });
                 self.honest = false;
+                self.notices.clear();
             }
             What::Killed => self.killed(true, op.value),
             What::Rebooted => self.killed(false, op.value),
@@ -392,6 +423,7 @@ impl World {
         self.advance(until);
         if !same_boot {
             self.now.mono = Mono(1_000_000);
+            self.notices.clear();
         }
         let seed = self.seed;
         let (engine, step) = Engine::new(self.policies.clone(), Some(saved.clone()), seed, self.now);
@@ -460,7 +492,13 @@ impl World {
                 _ => {}
             }
             let id = object_of(action).map(|(id, _)| id);
-            let id = id.or(if let Action::LookBack(id, ..) = action { Some(*id) } else { None });
+            let id = id.or(match action {
+                Action::LookBack(id, ..) | Action::Hook(id, ..) | Action::Notify(id, _) => Some(*id),
+                _ => None,
+            });
+            if let Action::Notify(_, delivery) = action {
+                self.notified(delivery);
+            }
             if let Some(id) = id {
                 assert!(id.0 > self.highest_action, "(c) action id {id} was used before");
                 self.highest_action = id.0;
@@ -485,6 +523,17 @@ impl World {
         }
     }
 
+    /// Each incident is told of once per stage, and no hour has more notices than are wanted.
+    fn notified(&mut self, delivery: &Delivery) {
+        let notice = &delivery.notice;
+        let (Some(incident), 1) = (notice.incident, delivery.attempt) else { return };
+        let news = self.news.insert((incident, notice.stage));
+        assert!(news, "(k) incident {incident} is told of twice as {}", notice.stage);
+        self.notices.retain(|at| self.now.mono.since(*at) < Duration::from_secs(3600));
+        self.notices.push_back(self.now.mono);
+        assert!(self.notices.len() <= PER_HOUR as usize, "(k) {} notices in an hour", self.notices.len());
+    }
+
     /// Counts a start that nobody asked for against the budget.
     fn started(&mut self, name: &WorkerName) {
         let Some(worker) = self.worker(name) else { return };
@@ -492,7 +541,9 @@ impl World {
             Some(View::Job(job)) => job.worker == *name && job.state != "finished" && job.kind != "stop",
             _ => false,
         });
-        if asked || !worker.reason.starts_with("restart #") {
+        let own = worker.cause.map(|cause| format!("cause.{cause}.budget"));
+        let counted_apart = worker.policy.iter().any(|(key, ..)| Some(key) == own.as_ref());
+        if asked || counted_apart || !worker.reason.starts_with("restart #") {
             return;
         }
         let budget = |text: &str| -> Option<(usize, Duration)> {
@@ -549,6 +600,28 @@ impl World {
         for (now, event, step) in &record.steps {
             assert_eq!(&engine.handle(*now, event.clone()), step, "(f) the same events led to other actions");
         }
+        let written = self.written();
+        let played = watcherd::scenario::play::play(&written).unwrap_or_else(|wrong| panic!("(l) {wrong}"));
+        let differs = written.lines().zip(played.lines()).find(|(written, played)| written != played);
+        assert_eq!(differs, None, "(l) what was written down plays differently");
+        assert_eq!(written.lines().count(), played.lines().count(), "(l) what was written down plays differently");
+        // The same policy, but only what happened to the workers is taken from what was written down.
+        let lived = watcherd::replay::replay(&written.replacen("recording ", "recording continued ", 1), None);
+        let lived = lived.unwrap_or_else(|wrong| panic!("(l) {wrong}"));
+        let differs = lived.rows.iter().find(|row| row.verdict != Verdict::Same);
+        assert_eq!(differs, None, "(l) the same policy decides otherwise about what was written down");
+    }
+
+    /// The history as `watcherd --record` writes it.
+    fn written(&self) -> String {
+        let Record { policies, saved, began, steps } = &self.record;
+        let (_, first) = Engine::new(policies.clone(), saved.clone(), self.seed, *began);
+        let from = Beginning { policies, saved: saved.as_ref(), seed: self.seed, now: *began };
+        let mut recording = Recording::begin(from, &first).expect("it can be written");
+        for (now, event, step) in steps {
+            recording.step(*now, event, step).expect("it can be written");
+        }
+        recording.take()
     }
 
     fn held(&self) -> BTreeSet<WorkerName> {
@@ -584,11 +657,15 @@ fn name_of(at: usize) -> WorkerName {
 
 fn policies(value: u64, settings: Settings) -> Policies {
     let lines = POLICIES[(value % POLICIES.len() as u64) as usize];
-    Policies { layers: lines.iter().map(|line| crate::scenario::words::layer_of(line)).collect(), settings }
+    Policies { layers: lines.iter().map(|line| policy_layer(line)).collect(), settings }
+}
+
+fn policy_layer(text: &str) -> Arc<Layer> {
+    watcherd::scenario::policy::layer(text).expect("a valid policy")
 }
 
 fn layer(text: &str) -> Layer {
-    Layer { units: Vec::new(), ..(*crate::scenario::words::layer_of(text)).clone() }
+    Layer { units: Vec::new(), ..(*policy_layer(text)).clone() }
 }
 
 /// Answers are data that a client can compare.

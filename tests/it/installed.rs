@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `make install` puts on a machine is accepted by the programs that read it.
 
-use crate::machine::{Machine, SUITES, Suite, base, installed};
+use crate::machine::{Machine, SUITES, Suite, base, installed, source};
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use watcherd::engine::action::EntryKind;
@@ -21,6 +22,32 @@ fn systemd_has_no_complaint_about_the_units_for_users() {
         // An unknown key is only a warning, so silence is demanded too.
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         assert!(output.status.success());
+    }
+}
+
+#[test]
+fn systemd_has_no_complaint_about_the_units_of_the_system() {
+    for suite in SUITES {
+        let machine = Machine::boot(suite);
+        let listed = machine.ok(&["sh", "-c", "ls -d /usr/lib/systemd/system/watcherd*"]);
+        // Of a template an instance is verified.
+        let units: Vec<_> = listed.lines().map(|unit| unit.replace("@.", "@1.")).collect();
+        assert!(units.len() > 1, "{units:?}");
+        let argv = ["systemd-analyze", "verify", "--man=no"].into_iter().chain(units.iter().map(String::as_str));
+        let output = machine.run(&argv.collect::<Vec<_>>());
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert!(output.status.success());
+    }
+}
+
+#[test]
+fn systemd_counts_little_that_the_daemon_could_do_without() {
+    for suite in SUITES {
+        let machine = Machine::boot(suite);
+        // In tenths; the unit says why each of the points that are left is.
+        machine.ok(&["systemd-analyze", "security", "--no-pager", "--threshold=24", "watcherd.service"]);
+        let refused = machine.run(&["systemd-analyze", "security", "--no-pager", "--threshold=10", "watcherd.service"]);
+        assert!(!refused.status.success(), "the threshold counts for nothing");
     }
 }
 
@@ -44,7 +71,8 @@ fn polkit_knows_the_actions_and_allows_none_of_them_without_a_password() {
         let machine = Machine::boot(suite);
         let listed = machine.ok(&["pkaction", "--verbose"]);
         let blocks: Vec<_> = listed.split("\n\n").filter(|block| block.trim().starts_with("org.watcherd1.")).collect();
-        assert_eq!(blocks.len(), 10, "{listed}");
+        let written = include_str!("../../dbus/org.watcherd1.policy").matches("<action id=").count();
+        assert_eq!(blocks.len(), written, "{listed}");
         for block in blocks {
             let implicit = block.lines().filter(|line| line.trim().starts_with("implicit"));
             assert!(
@@ -96,6 +124,40 @@ fn uninstall_removes_every_file_and_keeps_the_configuration() {
     stdout_of(&mut make);
     let left = stdout_of(Command::new("find").arg(place.path()).args(["-type", "f"]));
     assert_eq!(left.trim_end(), policy.display().to_string());
+}
+
+#[test]
+fn zsh_and_fish_complete_names_too() {
+    let place = tempfile::tempdir().expect("a directory can be made");
+    let stub = place.path().join("watcherctl");
+    // Stands in for a system with two workers.
+    let text =
+        "#!/bin/sh\n[ \"$*\" = \"--user names workers\" ] || exit 0\nprintf 'w@alpha.service\\nw@beta.service\\n'\n";
+    std::fs::write(&stub, text).expect("it can be written");
+    std::fs::set_permissions(&stub, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let path = format!("{}:{}", place.path().display(), std::env::var("PATH").unwrap_or_default());
+    let data = installed().join("usr/share");
+    let zsh = |line: &str| {
+        let mut python = Command::new("python3");
+        python.arg(source().join("tests/system/complete.py")).args(["zsh"]).env("PATH", &path);
+        stdout_of(python.arg(data.join("zsh/site-functions/_watcherctl")).arg(line))
+    };
+    assert_eq!(zsh("watcherctl rest"), "watcherctl\nrestart\n");
+    assert_eq!(zsh("watcherctl --user restart w@al"), "watcherctl\n--user\nrestart\nw@alpha.service\n");
+    assert_eq!(
+        zsh("watcherctl --user incidents --worker=w@b"),
+        "watcherctl\n--user\nincidents\n--worker=w@beta.service\n"
+    );
+    let script = data.join("fish/vendor_completions.d/watcherctl.fish");
+    let fish = |line: &str| {
+        let command = format!("source {}; complete -C '{line}'", script.display());
+        stdout_of(
+            Command::new("fish").args(["--no-config", "-c", &command]).env("PATH", &path).env("HOME", place.path()),
+        )
+    };
+    assert!(fish("watcherctl rest").starts_with("restart\t"));
+    assert_eq!(fish("watcherctl --user restart w@"), "w@alpha.service\nw@beta.service\n");
+    assert_eq!(fish("watcherctl --user incidents --worker w@b"), "w@beta.service\n");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! Each machine has an overlay on a shared root file system, a network of its own, and a cgroup tree of its own (without
 //! it, units of the same name in two machines would share a cgroup). watcherd and watcherctl are installed in it by
-//! `make install`. tests/system/machine keeps a machine for as long as this process holds its standard input, so that
+//! `make install`, or not at all where packages are tested. tests/system/machine keeps a machine for as long as this process holds its standard input, so that
 //! nothing is left of it after a panic or a SIGKILL either.
 
 #[path = "machine/guest.rs"]
@@ -33,6 +33,16 @@ pub enum Suite {
 }
 
 pub const SUITES: [Suite; 2] = [Suite::Bookworm, Suite::Trixie];
+
+impl Suite {
+    /// The name that Debian gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Bookworm => "bookworm",
+            Suite::Trixie => "trixie",
+        }
+    }
+}
 
 /// Machines that run at once; each one keeps a core busy while it boots.
 const AT_ONCE: u32 = 3;
@@ -65,17 +75,22 @@ impl Machine {
 
     /// Boots a machine with more files in it.
     pub fn boot_with(suite: Suite, files: &[(&str, &str)]) -> Machine {
+        Machine::boot_over(suite, installed(), files)
+    }
+
+    /// Boots a machine without watcherd, over which this directory is laid, with more files in it.
+    pub fn boot_over(suite: Suite, layer: &Path, files: &[(&str, &str)]) -> Machine {
         assert!(geteuid().is_root(), "these tests boot containers: run them as root, with `make test`");
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let layer = tempfile::tempdir().expect("a temporary directory");
+        let top = tempfile::tempdir().expect("a temporary directory");
         for (path, text) in files {
-            write_below(layer.path(), path, text);
+            write_below(top.path(), path, text);
         }
-        let (tree, installed) = (base(suite), installed());
+        let tree = base(suite);
         let slot = Slot::take();
         let name = format!("wd-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let mut keeper = Command::new(source().join("tests/system/machine"))
-            .args([OsStr::new(&name), tree.as_os_str(), installed.as_os_str(), layer.path().as_os_str()])
+            .args([OsStr::new(&name), tree.as_os_str(), layer.as_os_str(), top.path().as_os_str()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -83,7 +98,7 @@ impl Machine {
         let commands = keeper.stdin.take();
         let answers = BufReader::new(keeper.stdout.take().expect("stdout is a pipe"));
         let leader = Pid::from_raw(0);
-        let mut machine = Machine { leader, keeper, commands, answers, _files: layer, _slot: slot };
+        let mut machine = Machine { leader, keeper, commands, answers, _files: top, _slot: slot };
         machine.wait_until_booted();
         machine
     }
@@ -150,7 +165,14 @@ impl Machine {
 
 impl Guest for Machine {
     fn run(&self, argv: &[&str]) -> Output {
-        self.command(argv).output().expect("tests/system/inside can be run")
+        // What never ends is a failure, too.
+        let mut limited = Command::new("timeout");
+        limited
+            .args(["-k", "10", "300"])
+            .arg(source().join("tests/system/inside"))
+            .arg(self.leader.to_string())
+            .args(argv);
+        limited.stdin(Stdio::null()).output().expect("timeout can be run")
     }
 
     fn write(&self, path: &str, text: &str) {
@@ -190,10 +212,7 @@ fn write_below(root: &Path, path: &str, text: &str) {
 
 /// The root file system of a suite; made if it is missing.
 pub fn base(suite: Suite) -> PathBuf {
-    let name = match suite {
-        Suite::Bookworm => "bookworm",
-        Suite::Trixie => "trixie",
-    };
+    let name = suite.name();
     let script = source().join("tests/system/make-root");
     let output = Command::new(script).arg(name).stderr(Stdio::inherit()).output().expect("make-root can be run");
     assert!(output.status.success(), "no {name} root file system");
@@ -204,17 +223,8 @@ pub fn base(suite: Suite) -> PathBuf {
 pub fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     INSTALLED.get_or_init(|| {
-        let places = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        for entry in fs::read_dir(places).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.strip_prefix("install-"));
-            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-                fs::remove_dir_all(entry.path()).ok();
-            }
-        }
-        let place = places.join(format!("install-{}", std::process::id()));
-        let profile = Path::new(env!("CARGO_BIN_EXE_watcherd")).parent().and_then(Path::file_name);
-        let profile = profile.and_then(|name| name.to_str()).expect("target/PROFILE/watcherd");
+        let place = place("install");
+        let profile = programs().file_name().and_then(|name| name.to_str()).expect("target/PROFILE/watcherd");
         let output = Command::new("make")
             .current_dir(source())
             .args(["-s", "install", &format!("PROFILE={profile}"), &format!("DESTDIR={}", place.display())])
@@ -225,6 +235,24 @@ pub fn installed() -> &'static Path {
         assert!(!place.join("lib").exists());
         place
     })
+}
+
+/// The directory with the programs that are tested.
+pub fn programs() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_watcherd")).parent().expect("target/PROFILE")
+}
+
+/// A directory of this process that does not exist yet; those of processes that have ended are removed.
+pub fn place(what: &str) -> PathBuf {
+    let places = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for entry in fs::read_dir(places).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(what)?.strip_prefix('-'));
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+    places.join(format!("{what}-{}", std::process::id()))
 }
 
 /// The root of the project.

@@ -9,6 +9,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("rules", &["engine"]),
     ("config", &["engine", "rules"]),
+    ("scenario", &["engine", "config"]),
+    ("replay", &["engine", "scenario"]),
     ("systemd", &["engine"]),
     ("journal", &["engine"]),
     ("progress", &["engine"]),
@@ -21,11 +23,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "engine", "config", "systemd", "journal", "progress", "host", "gpu", "rules", "store", "act", "api",
-            "daemon",
+            "engine", "config", "scenario", "systemd", "journal", "progress", "host", "gpu", "rules", "store", "act",
+            "api", "daemon",
         ],
     ),
-    ("ctl", &["api", "config", "engine", "journal", "rules", "ctl"]),
+    ("ctl", &["act", "api", "config", "engine", "journal", "replay", "rules", "scenario", "ctl"]),
 ];
 
 #[test]

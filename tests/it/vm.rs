@@ -2,16 +2,19 @@
 //! A virtual machine for the tests that need a kernel of their own: memory limits, the OOM killer, core dumps, the
 //! freezer, kernel lines.
 //!
-//! It takes ten to twenty seconds to boot where there is no KVM, so all tests of a process share one; each uses units of
-//! its own. Commands go to tests/system/guest/usr/local/sbin/test-agent through a serial port, any number at once.
+//! It takes ten to twenty seconds to boot where there is no KVM, so all tests of a process share one, in which the Debian
+//! package is installed; each uses units of its own. The life of a package is played before the others begin. Commands go to tests/system/guest/usr/local/sbin/test-agent through a serial port, any number at once.
 //! tests/system/vm keeps the machine for as long as this process holds its standard input, so that nothing is left of it
 //! after a panic or a SIGKILL either.
 
 mod facts;
 mod freezer;
+mod lives;
+mod package;
 mod story;
 
-use crate::machine::{Guest, installed, source};
+use crate::machine::{Guest, Suite, source};
+use crate::package::{PACKAGE, layer};
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -20,6 +23,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::Deref;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Sender};
@@ -29,8 +33,9 @@ use std::time::Duration;
 /// Long enough for an emulated processor on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Policies for the units of the tests: what fails stays as it fell, to be looked at; units named `quick-…` start again.
-const POLICIES: [(&str, &str); 2] = [
+/// Policies for the units of the tests: what fails stays as it fell, to be looked at; units named `quick-…` start again,
+/// and so does what hangs or leaks.
+const POLICIES: [(&str, &str); 3] = [
     (
         "/etc/watcherd/workers.d/vm.toml",
         "[worker]\nunits = [\"vm-*.service\"]\n[restart]\nback-off = \"1h\"\nverify = \"1s\"\n",
@@ -38,6 +43,11 @@ const POLICIES: [(&str, &str); 2] = [
     (
         "/etc/watcherd/workers.d/quick.toml",
         "[worker]\nunits = [\"quick-*.service\"]\n[restart]\nback-off = \"100ms\"\nverify = \"1s\"\n",
+    ),
+    (
+        "/etc/watcherd/workers.d/lives.toml",
+        "[worker]\nunits = [\"lives-*.service\"]\n[progress]\nfile = \"/run/%N\"\nstall-after = \"5s\"\nwarm-up = \"1h\"\n\
+         [limits]\nmemory = \"24M\"\nfor = \"5s\"\n[restart]\nback-off = \"0s\"\nverify = \"1s\"\n",
     ),
 ];
 
@@ -49,6 +59,8 @@ pub struct Vm {
     console: PathBuf,
     requests: Mutex<Requests>,
     waiting: Arc<Mutex<Waiting>>,
+    /// Whether the life of the package went as it should; nothing if it was not played yet.
+    package_lived: Option<bool>,
 }
 
 struct Requests {
@@ -64,25 +76,27 @@ impl Vm {
     pub fn shared() -> &'static Vm {
         static SHARED: OnceLock<Vm> = OnceLock::new();
         SHARED.get_or_init(|| {
-            let vm = Vm::boot();
+            let mut vm = Vm::boot(Suite::Bookworm);
+            vm.package_lived = Some(catch_unwind(AssertUnwindSafe(|| package::live(&vm))).is_ok());
+            vm.ok(&["dpkg", "-i", PACKAGE]);
             for (path, text) in POLICIES {
                 vm.write(path, text);
             }
-            vm.ok(&["systemctl", "start", "watcherd"]);
+            vm.ok(&["systemctl", "restart", "watcherd"]);
             vm
         })
     }
 
-    /// Boots a machine in which watcherd is installed but not running.
-    fn boot() -> Vm {
+    /// Boots a machine in which the package is, and not installed.
+    fn boot(suite: Suite) -> Vm {
         assert!(geteuid().is_root(), "these tests boot a virtual machine: run them as root, with `make test`");
         let script = source().join("tests/system/make-vm");
         let output =
-            Command::new(script).arg("bookworm").stderr(Stdio::inherit()).output().expect("make-vm can be run");
+            Command::new(script).arg(suite.name()).stderr(Stdio::inherit()).output().expect("make-vm can be run");
         assert!(output.status.success(), "no disk for a virtual machine");
         let mut keeper = Command::new(source().join("tests/system/vm"))
             .args([String::from_utf8_lossy(&output.stdout).trim()])
-            .arg(installed())
+            .arg(layer())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -107,15 +121,40 @@ impl Vm {
             console: console.into(),
             requests: Mutex::new(Requests { last: 0, agent }),
             waiting,
+            package_lived: None,
         };
-        let state = vm.run(&["systemctl", "is-system-running", "--wait"]);
-        let state = String::from_utf8_lossy(&state.stdout);
-        assert!(matches!(state.trim(), "running" | "degraded"), "the machine is {state}\n{}", vm.story());
+        vm.wait_until_booted();
         vm
+    }
+
+    fn wait_until_booted(&self) {
+        let state = self.run(&["systemctl", "is-system-running", "--wait"]);
+        let state = String::from_utf8_lossy(&state.stdout);
+        assert!(matches!(state.trim(), "running" | "degraded"), "the machine is {state}\n{}", self.story());
+    }
+
+    /// Shuts down in order and boots again; what was written to the disk stays.
+    fn reboot(&self) {
+        let boot_id = ["cat", "/proc/sys/kernel/random/boot_id"];
+        let before = self.ok(&boot_id);
+        self.ask(&["systemctl", "reboot"], "", Duration::from_secs(5));
+        // What is asked while the machine is down may never be answered.
+        self.until("the next boot", || {
+            let answer = self.ask(&boot_id, "", Duration::from_secs(5))?;
+            (answer.status.success() && answer.stdout != before.as_bytes()).then_some(())
+        });
+        self.wait_until_booted();
     }
 
     /// Runs a command inside with this standard input.
     fn run_with(&self, argv: &[&str], input: &str) -> Output {
+        self.ask(argv, input, PATIENCE).unwrap_or_else(|| {
+            panic!("no reply from the machine to {argv:?}; the end of its console:\n{}", self.console())
+        })
+    }
+
+    /// Runs a command inside with this standard input; nothing if there is no reply in time.
+    fn ask(&self, argv: &[&str], input: &str, patience: Duration) -> Option<Output> {
         let (sender, reply) = mpsc::channel();
         let sent = {
             let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,15 +166,12 @@ impl Vm {
             let input: String = input.bytes().map(char::from).collect();
             writeln!(requests.agent, "{}", json!({"id": id, "argv": argv, "input": input}))
         };
-        let reply = sent.ok().and_then(|()| reply.recv_timeout(PATIENCE).ok());
-        let Some(reply) = reply else {
-            panic!("no reply from the machine to {argv:?}; the end of its console:\n{}", self.console())
-        };
-        Output {
+        let reply = sent.ok().and_then(|()| reply.recv_timeout(patience).ok())?;
+        Some(Output {
             status: ExitStatus::from_raw(reply["status"].as_i64().and_then(|n| n.try_into().ok()).expect("a status")),
             stdout: bytes(&reply["out"]),
             stderr: bytes(&reply["err"]),
-        }
+        })
     }
 
     /// The last lines that the machine wrote to its console.

@@ -49,6 +49,9 @@ fn script(mut calls: mpsc::Receiver<Call>) -> mpsc::UnboundedReceiver<String> {
                 Call::Incidents { answer, .. } => {
                     let _ = answer.send(Ok(vec![incident(3, "train@1")]));
                 }
+                Call::Notices { answer } => {
+                    let _ = answer.send(vec![super::notice()]);
+                }
                 Call::Reload { answer, .. } => {
                     let file = PlanRow::File { file: "a.toml".into(), change: "warning", text: "unknown key".into() };
                     let unit = PlanRow::Unit {
@@ -92,7 +95,7 @@ async fn every_manager_method_reaches_the_daemon_and_answers() {
     let filter = HashMap::from([("worker", Variant::from("train@*")), ("open", Variant::from(true))]);
     let incidents = proxy.list_incidents(filter).await.expect("open");
     assert_eq!(incidents[0]["Id"], OwnedVariant::from(3u32));
-    assert_eq!(incidents[0].len(), 17);
+    assert_eq!(incidents[0].len(), 19);
     words(&heard(&mut said).await, &["Incidents", "train@*", "Some(true)"]);
 
     let properties = HashMap::from([("User", Variant::from("nobody"))]);
@@ -222,6 +225,25 @@ async fn worker_incident_and_job_objects_answer() {
 }
 
 #[tokio::test]
+async fn notices_are_shown_without_what_they_say_and_can_be_tried() {
+    let mut scene = Scene::open().await;
+    scene.publish(everything()).await;
+    let proxy = manager(&scene).await;
+    let mut said = script(scene.calls);
+    let rows = proxy.list_notices().await.expect("open to all");
+    assert_eq!(rows.len(), 1);
+    let shown = format!("{:?}", rows[0]);
+    words(&shown, &["\"train@1.service\"", "\"waiting\"", "\"the unit failed\"", "Attempts", "Due", "Final"]);
+    assert!(!shown.contains("a line of a log"), "{shown}");
+    assert_eq!(rows[0].len(), 11);
+    heard(&mut said).await;
+    proxy.test_notice(0).await.expect("allowed");
+    words(&heard(&mut said).await, &["TestNotice"]);
+    let error = proxy.test_notice(1).await.expect_err("no flags are defined");
+    assert_eq!(ErrorName::of(&error), Some(ErrorName::InvalidArgs));
+}
+
+#[tokio::test]
 async fn a_lock_holds_until_its_last_copy_is_closed() {
     let mut scene = Scene::open().await;
     scene.publish(everything()).await;
@@ -315,9 +337,10 @@ async fn strangers_may_read_and_nothing_else() {
             "Hold" => call.build(&(&one, "", "", 0u64, 0u64)),
             "HoldLock" => call.build(&(&one, "", "")),
             "Release" => call.build(&(1u32,)),
-            "Reload" | "Cancel" => call.build(&(0u64,)),
+            "Reload" | "Cancel" | "TestNotice" => call.build(&(0u64,)),
             "Beat" => call.build(&(1u64, no_dict())),
             "Quarantine" => call.build(&("",)),
+            "SetParameter" => call.build(&("BATCH", "1")),
             "ResetQuarantine" => call.build(&()),
             "Close" => call.build(&("", 0u64)),
             other => panic!("no arguments are known for {other}"),

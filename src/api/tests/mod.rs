@@ -10,11 +10,13 @@ use super::guard::Mode;
 use super::publish::{Publication, Publisher};
 use super::{About, CALLS_MAX, Call, LogLevel};
 use crate::engine::cause::Cause;
-use crate::engine::ids::{IncidentId, InvocationId, JobId, ObjectId, WorkerName};
+use crate::engine::ids::{IncidentId, InvocationId, JobId, NoticeId, ObjectId, WorkerName};
+use crate::engine::notice::Notice;
+use crate::engine::saved::SavedNotice;
 use crate::engine::time::{Mono, Wall};
 use crate::engine::view::{
-    IncidentResult, IncidentState, IncidentView, JobView, ManagerView, Phase, ProgressView, RemedyView, View,
-    WorkerView,
+    IncidentResult, IncidentState, IncidentView, JobView, ManagerView, NoticeStage, NoticeState, Phase, ProgressView,
+    RemedyView, View, WorkerView,
 };
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -103,6 +105,7 @@ fn worker(text: &str) -> WorkerView {
         next_action: "",
         next_action_at: Wall::NEVER,
         next_action_at_mono: Mono(0),
+        parameters: vec![("BATCH".into(), "32".into(), "64".into())],
         held: false,
         runs: 1,
         downtime: Duration::ZERO,
@@ -113,6 +116,34 @@ fn worker(text: &str) -> WorkerView {
         values: [("active".to_owned(), 2.0)].into(),
         warnings: Vec::new(),
         policy: [("restart.budget".into(), "5/1h".into(), "default".into())].into(),
+    }
+}
+
+fn notice() -> SavedNotice {
+    SavedNotice {
+        notice: Notice {
+            id: NoticeId(8),
+            stage: NoticeStage::Opened,
+            is_final: true,
+            incident: Some(IncidentId(3)),
+            worker: Some(name("train@1")),
+            cause: Cause::Segfault,
+            confidence: 90,
+            result: IncidentResult::None,
+            opened: Wall(3_000_000),
+            retry_at: Wall::NEVER,
+            text: "train@1.service was killed by SIGSEGV".into(),
+            next: "look at the core dump".into(),
+            lines: vec!["a line of a log".into()],
+            repeats: 0,
+        },
+        state: NoticeState::Waiting,
+        made: Wall(3_000_100),
+        begun: Wall(3_000_200),
+        due: Wall(9_000_000),
+        attempts: 2,
+        again: false,
+        error: "the unit failed".into(),
     }
 }
 
@@ -134,6 +165,8 @@ fn incident(id: u32, worker: &str) -> IncidentView {
         state: IncidentState::Open,
         result: IncidentResult::None,
         remedies: vec![RemedyView { action: "restart", at: Wall(4), by: "default".into(), outcome: String::new() }],
+        part_of: None,
+        members: vec![name("other.service")],
         text: "killed by SIGSEGV".into(),
     }
 }

@@ -38,7 +38,8 @@ pub fn json(subject: &str, verdict: &Verdict, advice: &str) -> Value {
     json!({
         "Subject": subject,
         "Cause": verdict.cause.as_str(),
-        "Confidence": verdict.confidence,
+        // As on the bus: 0 to 1.
+        "Confidence": f64::from(verdict.confidence) / 100.0,
         "Because": verdict.because,
         "Cascade": verdict.cascade,
         "Also": also,

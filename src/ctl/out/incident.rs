@@ -9,7 +9,7 @@ use super::table::{Cell, Table};
 use super::time::{clock, relative, span, stamp};
 use super::workers::{count, next};
 use crate::ctl::model::{Incident, Worker, wall};
-use crate::engine::cause::{Cause, Retry};
+use crate::engine::cause::Cause;
 use crate::engine::time::Wall;
 use std::fmt::Write;
 
@@ -24,7 +24,10 @@ pub fn list(incidents: &[Incident], look: &Look) -> String {
             Cell::new(&clock(wall(incident.opened), look)),
             Cell::new(&state(incident)).colour(colour(incident)),
             Cell::new(&took(incident)),
-            Cell::new(&incident.text),
+            Cell::new(&match incident.part_of {
+                0 => incident.text.clone(),
+                lead => format!("(part of {lead}) {}", incident.text),
+            }),
         ]);
     }
     let mut text = table.render(look);
@@ -48,6 +51,11 @@ pub fn block(incident: &Incident, journal: &str, look: &Look) -> String {
     line("Cause", verdict(incident));
     line("Text", escaped(&incident.text).into_owned());
     line("Run", escaped(&incident.run).into_owned());
+    if incident.part_of > 0 {
+        line("Part of", format!("incident {}, as many workers failed of one cause at once", incident.part_of));
+    }
+    let members: Vec<_> = incident.members.iter().map(|worker| escaped(worker)).collect();
+    line("Stands for", members.join(", "));
     let times = [
         ("Failed", incident.opened),
         ("Detected", incident.detected),
@@ -72,7 +80,9 @@ pub fn block(incident: &Incident, journal: &str, look: &Look) -> String {
 }
 
 /// One line of cause, then evidence, then what was done, then what happens next.
-pub fn why(incident: &Incident, facts: Option<&Facts<'_>>, look: &Look) -> String {
+///
+/// `advice` is what a person can do, if anything.
+pub fn why(incident: &Incident, facts: Option<&Facts<'_>>, advice: &str, look: &Look) -> String {
     let mut text = String::new();
     let head = format!("{}: {}", escaped(&incident.worker), verdict(incident));
     writeln!(text, "{}", Colour::Bold.paint(&head, look.colour)).expect("a String takes everything");
@@ -86,8 +96,8 @@ pub fn why(incident: &Incident, facts: Option<&Facts<'_>>, look: &Look) -> Strin
         }
         _ => writeln!(text, "Now:\n  the incident is {}", state(incident)).expect("a String takes everything"),
     }
-    if let Some(cause) = Cause::parse(&incident.cause).filter(|cause| cause.retry() != Retry::None) {
-        writeln!(text, "Advice:\n  {}.", cause.advice()).expect("a String takes everything");
+    if !advice.is_empty() {
+        writeln!(text, "Advice:\n  {}.", advice.trim_end_matches('.')).expect("a String takes everything");
     }
     text
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How things look: texts for people, JSON for programs. Nothing here asks or decides anything.
 
+pub mod checkpoints;
 pub mod colour;
+pub mod decisions;
 pub mod diagnosis;
 pub mod escape;
 pub mod incident;
 pub mod json;
+pub mod notices;
 pub mod pager;
 pub mod property;
 pub mod screen;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How often what failed, and how long it took: incidents counted by cause, by worker and by week.
+//! How often what failed, how long it took and what helped: incidents counted by cause, by worker, by week, and by the
+//! remedy against each cause.
 
 use super::Look;
 use super::table::{Cell, Table};
@@ -11,10 +12,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// One line: all incidents with one cause, of one worker, or opened in one week.
+/// One line: all incidents with one cause, of one worker, opened in one week, or with one remedy against one cause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// `cause`, `worker` or `week`.
+    /// `cause`, `worker`, `week` or `remedy`.
     pub by: &'static str,
     pub name: String,
     pub incidents: usize,
@@ -37,7 +38,8 @@ pub fn rows(incidents: &[Incident], look: &Look) -> Vec<Row> {
     for incident in sorted {
         let repeated = before.insert(&incident.worker, &incident.cause) == Some(incident.cause.as_str());
         let names = [incident.cause.clone(), incident.worker.clone(), week(incident.opened, look)];
-        for (kind, name) in (0..).zip(names) {
+        let remedy = remedy(incident).map(|remedy| format!("{} {remedy}", incident.cause));
+        for (kind, name) in (0..).zip(names.into_iter().chain(remedy)) {
             groups.entry((kind, name)).or_default().add(incident, repeated);
         }
     }
@@ -71,9 +73,16 @@ impl Group {
             let last = self.downs.len().checked_sub(1)?;
             self.downs.get((last as f64 * part).round() as usize).copied()
         };
-        let by = ["cause", "worker", "week"][usize::from(kind.min(2))];
+        let by = ["cause", "worker", "week", "remedy"][usize::from(kind.min(3))];
         Row { by, name, down_median: quantile(0.5), down_p90: quantile(0.9), ..self.row }
     }
+}
+
+/// What was done about an incident, in one word: what went furthest beyond a plain restart.
+fn remedy(incident: &Incident) -> Option<&str> {
+    let done = |wanted: &str| incident.remedies.iter().any(|(action, ..)| action == wanted);
+    let first = ["change", "hold", "quarantine", "stop", "restart", "ignore"].into_iter().find(|action| done(action));
+    first.filter(|_| incident.remedies.iter().all(|(.., outcome)| outcome != "would"))
 }
 
 /// The week by ISO 8601, as `2026-W47`, in the zone in which times are shown.
@@ -85,13 +94,17 @@ fn week(usec: u64, look: &Look) -> String {
 
 /// A table for each way to count.
 pub fn text(rows: &[Row], look: &Look) -> String {
-    const HEADINGS: [(&str, [&str; 7]); 3] = [
+    const HEADINGS: [(&str, [&str; 7]); 4] = [
         ("cause", ["CAUSE", "INCIDENTS", "REPEATED", "RECOVERED", "DOWN", "DOWN P90", "LAST"]),
         ("worker", ["WORKER", "INCIDENTS", "REPEATED", "RECOVERED", "DOWN", "DOWN P90", "LAST"]),
         ("week", ["WEEK", "INCIDENTS", "REPEATED", "RECOVERED", "DOWN", "DOWN P90", "LAST"]),
+        ("remedy", ["REMEDY", "INCIDENTS", "REPEATED", "RECOVERED", "DOWN", "DOWN P90", "LAST"]),
     ];
     let mut text = String::new();
     for (by, headings) in &HEADINGS {
+        if rows.iter().all(|row| row.by != *by) && *by == "remedy" {
+            continue;
+        }
         let mut table = Table::new(headings);
         for row in rows.iter().filter(|row| row.by == *by) {
             let time = |down: Option<Duration>| {
@@ -181,6 +194,28 @@ mod tests {
         assert!(text.contains("gpu-oom           3     33 %      66 %       3s       3s"), "{text}");
         assert!(text.ends_with("\n4 incidents.\n"), "{text}");
         assert_eq!(object(&rows[3])["DownMedianUSec"], Value::Null);
+    }
+
+    #[test]
+    fn what_helped_is_counted_for_each_cause() {
+        let with = |id, recovered: Option<u64>, actions: &[&str]| Incident {
+            remedies: actions.iter().map(|action| ((*action).into(), 0, String::new(), "done".into())).collect(),
+            ..incident(id, "a.service", "gpu-oom", u64::from(id), recovered)
+        };
+        let dry = Incident {
+            remedies: vec![("restart".into(), 0, String::new(), "would".into())],
+            ..incident(9, "a.service", "gpu-oom", 9, None)
+        };
+        let incidents = [
+            with(1, None, &["restart"]),
+            with(2, Some(1), &["change", "restart"]),
+            with(3, Some(1), &["change", "restart"]),
+            dry,
+        ];
+        let rows = rows(&incidents, &look());
+        let found: Vec<_> = rows.iter().filter(|row| row.by == "remedy").collect();
+        let found: Vec<_> = found.iter().map(|row| (row.name.as_str(), row.incidents, row.recovered)).collect();
+        assert_eq!(found, [("gpu-oom change", 2, 2), ("gpu-oom restart", 1, 0)]);
     }
 
     #[test]

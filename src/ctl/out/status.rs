@@ -61,12 +61,22 @@ pub fn block(facts: &Facts<'_>, look: &Look) -> String {
     if !values.is_empty() {
         line("Values", values);
     }
+    for (key, at) in &worker.source_timestamps {
+        line("Source", format!("{}, last news {}", escaped(key), relative(wall(*at), look)));
+    }
     for (key, _, why) in worker.sources.iter().filter(|(_, readable, _)| !readable) {
         line("Source", format!("{} cannot be read: {}", escaped(key), escaped(why)));
     }
     if worker.stall_deadline_timestamp > 0 && worker.phase != Phase::Stalled.as_str() {
         let at = wall(worker.stall_deadline_timestamp);
         line("Stalled", format!("{} without progress ({})", relative(at, look), stamp(at, look)));
+    }
+    let tuned = worker.parameters.iter().filter(|(_, value, own)| value != own);
+    let tuned: Vec<_> = tuned
+        .map(|(name, value, own)| format!("{} {} (the unit's own: {})", escaped(name), escaped(value), escaped(own)))
+        .collect();
+    if !tuned.is_empty() {
+        line("Parameters", tuned.join(", "));
     }
     line("Attempts", format!("{}, {} left in the budget", worker.attempts, worker.budget_left));
     if !worker.next_action.is_empty() {

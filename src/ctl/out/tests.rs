@@ -48,6 +48,7 @@ pub fn working() -> Object {
         "InvocationID": "ab".repeat(16), "ProgressValue": 120, "ProgressTotal": 500, "ProgressTimestamp": ago(3),
         "Rate": 1.5, "EtaUSec": 250_000_000, "EtaSpreadUSec": 12_000_000, "StallDeadlineTimestamp": later(597),
         "Sources": [["file", true, ""], ["http", false, "connection refused"]],
+        "SourceTimestamps": [["file", ago(3)]],
         "Values": {"value": 120.0, "total": 500.0, "active": 32.0, "pending": 7.0, "loss": 0.12345}, "Attempts": 0, "BudgetLeft": 5, "NextAction": "",
         "NextActionTimestamp": 0, "Held": false, "IntendedUp": true, "NRuns": 1, "DowntimeUSec": 0,
         "Policy": [["restart.budget", "5/1h", "default"]],
@@ -163,8 +164,8 @@ fn why_a_worker_failed() {
     let open = Incident::read(&incident_object());
     let calm = Facts { worker: Worker::read(&working()), ..Facts::default() };
     let texts = [
-        incident::why(&open, Some(&facts), &look()),
-        incident::why(&closed(), Some(&facts), &look()),
+        incident::why(&open, Some(&facts), "Look at the disk", &look()),
+        incident::why(&closed(), Some(&facts), "", &look()),
         incident::why_not(&calm, &look()),
     ];
     golden("why", &texts.join("\n"));

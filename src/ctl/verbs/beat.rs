@@ -22,6 +22,7 @@ pub async fn perform(session: &Session, given: &Beat) -> Outcome {
     }
     values.extend(given.total.map(|total| ("total", total.into())));
     values.extend(given.cursor.as_deref().map(|cursor| ("cursor", cursor.into())));
+    values.extend(given.stage.as_deref().map(|stage| ("stage", stage.into())));
     let unit = own_unit(session)?;
     if session.options.dry_run {
         session.print(&format!("would report progress of {unit}\n"))?;

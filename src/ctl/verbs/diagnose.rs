@@ -41,9 +41,8 @@ fn rules(session: &Session) -> Arc<Rules> {
 
 fn single(session: &Session, rules: &Arc<Rules>, given: &Diagnose) -> Outcome {
     if let Some(unit) = &given.unit {
-        let run = unit_run::find(session, unit, given.run.as_deref())?;
-        let clues = rules.read(&run.evidence);
-        return tell(session, rules, &run.name, &run.end, &clues, &run.evidence.gaps);
+        let run = unit_run::find(session, unit, given.run.as_deref(), rules)?;
+        return tell(session, rules, &run.name, &run.end, &run.clues, &run.gaps);
     }
     let end = cases::run_end(given.result.as_deref(), given.exit_code, given.signal.as_deref(), false)
         .map_err(Failure::usage)?;
@@ -69,29 +68,16 @@ fn single(session: &Session, rules: &Arc<Rules>, given: &Diagnose) -> Outcome {
 fn tell(session: &Session, rules: &Rules, name: &str, end: &RunEnd, clues: &Clues, gaps: &[String]) -> Outcome {
     let mut verdict = judge(end, clues);
     verdict.because.extend(gaps.iter().map(|gap| format!("not known: {gap}")));
-    let advice = advice(rules, &verdict, clues.list.iter().map(|clue| (&*clue.rule, clue.cause)));
+    let advice = rules.advice_of(verdict.cause, clues).unwrap_or_else(|| verdict.cause.advice());
     if let Some(form) = session.json() {
-        return session.print_json(&Value::Array(vec![diagnosis::json(name, &verdict, &advice)]), form);
+        return session.print_json(&Value::Array(vec![diagnosis::json(name, &verdict, advice)]), form);
     }
     if session.options.quiet {
         session.print(&diagnosis::line(&verdict))?;
     } else {
-        session.print_list(&diagnosis::block(name, &verdict, &advice, &session.look_now()))?;
+        session.print_list(&diagnosis::block(name, &verdict, advice, &session.look_now()))?;
     }
     Ok(exit::OK)
-}
-
-/// The advice of the rule that proved it, else that of the cause.
-fn advice<'a>(
-    rules: &Rules,
-    verdict: &Verdict,
-    clues: impl Iterator<Item = (&'a str, crate::engine::cause::Cause)>,
-) -> String {
-    clues
-        .filter(|(_, cause)| *cause == verdict.cause)
-        .filter_map(|(name, _)| rules.rule(name))
-        .find(|rule| !rule.advice.is_empty())
-        .map_or_else(|| verdict.cause.advice().to_owned(), |rule| rule.advice.clone())
 }
 
 fn read_log(session: &Session, path: Option<&Path>, last: Option<u32>, reader: &mut Reader) -> io::Result<()> {

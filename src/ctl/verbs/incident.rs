@@ -41,7 +41,13 @@ pub async fn perform(session: &Session, given: &args::Incident) -> Outcome {
         let lines = session.options.lines.unwrap_or(LINES);
         let wanted = (given.evidence || session.options.lines.is_some()) && !found.run.is_empty();
         let journal = match wanted {
-            true => journal::last_lines(&found.worker, &found.run, lines, &session.options),
+            true => journal::last_lines_of_failed(
+                &found.worker,
+                &found.run,
+                (found.opened, found.started),
+                lines,
+                &session.options,
+            ),
             false => String::new(),
         };
         let mut text = incident::block(&found, &journal, &session.look_now());

@@ -6,6 +6,7 @@ use crate::ctl::args::Logs;
 use crate::ctl::failure::{Failure, Outcome};
 use crate::ctl::model::Incident;
 use crate::ctl::session::Session;
+use crate::ctl::when::{self, Side};
 use crate::ctl::{journal, names};
 use std::os::unix::process::CommandExt;
 
@@ -26,7 +27,11 @@ pub async fn perform(session: &Session, given: &Logs) -> Outcome {
         command.arg(format!("--lines={lines}"));
     }
     if let Some(since) = &given.since {
-        command.arg(format!("--since={since}"));
+        // The words of `incidents --since`, and whatever else journalctl knows.
+        match when::read(since, Side::Behind, &session.look_now()) {
+            Ok(at) => command.arg(format!("--since=@{}.{:06}", at.0 / 1_000_000, at.0 % 1_000_000)),
+            Err(_) => command.arg(format!("--since={since}")),
+        };
     }
     if session.options.no_pager {
         command.arg("--no-pager");

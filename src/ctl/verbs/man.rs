@@ -18,8 +18,8 @@ const DESCRIPTION: &[&str] = &[
 
 const STATUSES: &[(&str, &str)] = &[
     ("0", "Everything was done."),
-    ("1", "Something failed; a message says what."),
-    ("2", "The command line is wrong."),
+    ("1", "Something failed; a message says what. replay: other decisions than the recorded ones."),
+    ("2", "The command line is wrong. replay: the recording cannot be read."),
     ("3", "status: a worker is not healthy."),
     ("4", "There is no such worker."),
     ("5", "watcherd is not running."),
@@ -50,6 +50,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("watcherctl status --json=short | jq '.[].Phase'", "What scripts read."),
     ("watcherctl incidents --since yesterday --cause disk-full", "Every full disk since yesterday."),
     ("journalctl -u train -b | watcherctl diagnose", "Says why it failed, by its log alone."),
+    (
+        "watcherctl replay /var/lib/watcherd/recordings/watcherd-001795442707-0001.scn --policy ./new --changes",
+        "Says what the configuration in ./new/workers.d would have decided otherwise about what was recorded.",
+    ),
     ("watcherctl check && systemctl reload watcherd", "Puts a changed configuration in force."),
 ];
 

@@ -5,6 +5,7 @@ mod adopt;
 mod beat;
 mod change;
 mod check;
+mod checkpoints;
 mod completions;
 mod config;
 mod diagnose;
@@ -16,10 +17,14 @@ mod list;
 mod logs;
 mod man;
 mod monitor;
+mod names;
+mod notify;
 mod quarantine;
 mod release;
 mod reload;
+mod replay;
 mod run;
+mod set;
 mod show;
 mod status;
 mod top;
@@ -52,18 +57,24 @@ pub async fn perform(session: &Session, verb: Option<Verb>) -> Outcome {
         Verb::Resume(given) => change::perform(session, event::Verb::Resume, &given).await,
         Verb::Hold(given) => hold::perform(session, &given).await,
         Verb::Release(given) => release::perform(session, &given).await,
-        Verb::Reset(given) => quarantine::end(session, &given).await,
+        Verb::Reset(given) if given.parameters => set::give_back(session, &given.workers).await,
+        Verb::Reset(given) => quarantine::end(session, &given.workers).await,
+        Verb::Set(given) => set::perform(session, &given).await,
         Verb::Quarantine(given) => quarantine::begin(session, &given).await,
         Verb::Beat(given) => beat::perform(session, &given).await,
         Verb::Incidents(given) => incidents::perform(session, &given).await,
         Verb::Incident(given) => incident::perform(session, &given).await,
+        Verb::Checkpoints(given) => checkpoints::perform(session, &given).await,
+        Verb::Notify(given) => notify::perform(session, &given).await,
         Verb::Logs(given) => logs::perform(session, &given).await,
         Verb::Monitor(given) => monitor::perform(session, &given).await,
         Verb::Top(given) => top::perform(session, &given).await,
         Verb::Diagnose(given) => diagnose::perform(session, &given),
         Verb::Check(given) => check::perform(session, &given),
+        Verb::Replay(given) => replay::perform(session, &given),
         Verb::Config(given) => config::perform(session, &given),
         Verb::Reload => reload::perform(session).await,
+        Verb::Names(given) => names::perform(session, &given).await,
         Verb::Completions(given) => completions::perform(session, &given),
         Verb::Man(given) => man::perform(&given),
     }

@@ -23,9 +23,9 @@ pub async fn begin(session: &Session, given: &Workers) -> Outcome {
     Ok(exit::OK)
 }
 
-pub async fn end(session: &Session, given: &Workers) -> Outcome {
+pub async fn end(session: &Session, workers: &[String]) -> Outcome {
     let link = session.connect().await?;
-    for unit in names::resolve(&link, &given.workers).await? {
+    for unit in names::resolve(&link, workers).await? {
         if session.options.dry_run {
             session.print(&format!("would reset {unit}\n"))?;
             continue;

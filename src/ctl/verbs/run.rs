@@ -263,7 +263,7 @@ mod tests {
         let given = run(&[
             "--uid=alice",
             "--nice=-5",
-            "-d",
+            "--working-directory",
             "/srv",
             "-E",
             "A=1 2",

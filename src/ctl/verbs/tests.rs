@@ -282,6 +282,28 @@ async fn reload_prints_the_plan_and_fails_on_errors() {
 }
 
 #[tokio::test]
+async fn a_test_notice_is_waited_for_and_says_why_it_was_not_sent() {
+    let fake = Fake::with(Script::default()).await;
+    let sent = fake.run(&["notify", "--test"]).await;
+    assert_eq!((sent.status, sent.err.as_str()), (0, "The test notice was sent.\n"));
+    let why = "watcherd-notify@7.service: the job ended with failed";
+    lock(&fake.script).refusal = Some(ApiError::Failed(why.into()));
+    let failed = fake.run(&["notify", "--test"]).await;
+    assert_eq!((failed.status, failed.err), (1, format!("watcherctl: cannot send a test notice: {why}\n")));
+    assert_eq!(fake.calls(), ["TestNotice 0", "TestNotice 0"]);
+    assert_eq!(fake.run(&["notify"]).await.status, 2);
+    assert_eq!(fake.run(&["notify", "--test", "--list"]).await.status, 2);
+}
+
+#[tokio::test]
+async fn notices_are_listed_with_what_became_of_them() {
+    let row = |id: u64, state: &str| dict(json!({"Id": id, "Stage": "opened", "Worker": "w.service", "State": state}));
+    let fake = Fake::with(Script { notices: vec![row(1, "sent"), row(2, "lost")], ..Script::default() }).await;
+    let listed = fake.run(&["notify", "--list", "--json=short", "-n1"]).await;
+    assert_eq!(listed.out, "[{\"Id\":2,\"Stage\":\"opened\",\"State\":\"lost\",\"Worker\":\"w.service\"}]\n");
+}
+
+#[tokio::test]
 async fn check_needs_no_daemon_and_names_the_line() {
     let fake = Fake::with(Script::default()).await;
     let directory = tempfile::tempdir().expect("a directory");

@@ -141,7 +141,9 @@ impl Top<'_> {
             Wish::Quit => return Ok(true),
             Wish::Do(deed, unit) => self.act(&deed, unit).await?,
             Wish::Why(unit) => {
-                let text = why::of_worker(&self.link, self.screen.everything(), unit, &self.plain()).await;
+                let everything = self.screen.everything();
+                let asked = why::Asked { session: self.session, link: &self.link, everything, look: self.plain() };
+                let text = asked.about(unit).await;
                 self.show(text);
             }
             Wish::Status(unit) => {

@@ -66,6 +66,15 @@ fn what_a_clue_explains_is_a_mere_consequence() {
 }
 
 #[test]
+fn of_two_clues_that_explain_each_other_the_heavier_one_counts() {
+    let heap = Clue { explains: [Cause::TaskLimit].into(), ..clue(4, Cause::HeapExhausted, 80) };
+    let fork = Clue { explains: [Cause::HeapExhausted].into(), ..clue(4, Cause::TaskLimit, 74) };
+    assert_eq!(cause_of(vec![heap.clone(), fork.clone()]), Cause::HeapExhausted);
+    let fork = Clue { weight: 85, ..fork };
+    assert_eq!(cause_of(vec![heap, fork]), Cause::TaskLimit);
+}
+
+#[test]
 fn a_step_that_systemd_names_beats_any_text_and_a_bare_signal_none() {
     let setup = ended(UnitResult::ExitCode, Exit::Exited(203));
     assert_eq!(judged(&setup, vec![clue(1, Cause::FileNotFound, 62)]).cause, Cause::UnitSetupFailed);
@@ -96,6 +105,23 @@ fn a_failed_end_is_never_called_no_crash() {
     let harmless = Clue { role: Role::Harmless, ..clue(1, Cause::NoCrash, 60) };
     assert_eq!(judged(&failed, vec![harmless.clone()]).cause, Cause::Unknown);
     assert_eq!(cause_of(vec![harmless]), Cause::NoCrash);
+}
+
+#[test]
+fn a_log_that_ends_in_work_tells_of_no_crash_unless_the_run_failed() {
+    let work = |place| Clue { role: Role::Work, ..clue(place, Cause::NoCrash, 26) };
+    let trouble = clue(3, Cause::DiskFull, 76);
+    let verdict = |end: &RunEnd, list, lines| judge(end, &Clues { list, lines, suppressed: 0 }).cause;
+    let unknown = RunEnd::default();
+    assert_eq!(verdict(&unknown, vec![trouble.clone(), work(5), work(6)], 6), Cause::NoCrash);
+    // One line may be that of another process, and what comes long before the end says nothing about it.
+    assert_eq!(verdict(&unknown, vec![trouble.clone(), work(6)], 6), Cause::DiskFull);
+    assert_eq!(verdict(&unknown, vec![trouble.clone(), work(5), work(6)], 9), Cause::DiskFull);
+    assert_eq!(verdict(&unknown, vec![work(1), work(2), trouble.clone()], 3), Cause::DiskFull);
+    // Who is killed works to the last moment.
+    assert_eq!(verdict(&unknown, vec![kernel(1, Cause::OomKillHost, 92), work(5), work(6)], 6), Cause::OomKillHost);
+    let failed = ended(UnitResult::ExitCode, Exit::Exited(1));
+    assert_eq!(verdict(&failed, vec![trouble, work(5), work(6)], 6), Cause::DiskFull);
 }
 
 #[test]

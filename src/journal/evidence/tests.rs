@@ -108,7 +108,7 @@ fn all_that_is_known_comes_in_the_order_of_time() {
     .concat();
     let Some(evidence) = of(&export, &Wanted { since: Wall(BEGIN + 15_000), ..wanted() }) else { return };
     let expected = [
-        (Source::Manager, "Starting a.service - A..."),
+        (Source::Manager, "Starting a.service."),
         (Source::Output, "from ExecStartPre"),
         (Source::Output, "epoch 1"),
         (Source::Kernel, "worker[73]: segfault at 0 ip 00 sp 00 error 4 in libc.so.6[7f+1]"),
@@ -176,11 +176,16 @@ fn lines_of_other_runs_are_left_out_and_lines_without_a_run_are_kept() {
         line(100_040, &output(), b"ours, very late"),
         line(100_050, &kernel(), OOM),
         line(100_060, &manager(), b"about us, but later than the next begin"),
+        line(101_000, &with(output(), &[("_SYSTEMD_INVOCATION_ID", OTHER_HEX)]), b"ours, taken for the next run's"),
+        line(101_010, &with(output(), &[("_SYSTEMD_INVOCATION_ID", OTHER_HEX), ("_PID", b"76")]), b"of the next run"),
     ]
     .concat();
     let Some(evidence) = of(&export, &Wanted { run: Some("r1"), ..wanted() }) else { return };
     let texts: Vec<_> = evidence.items.iter().map(|item| item.text.as_str()).collect();
-    assert_eq!(texts, ["short-lived", "short-lived, named", "written down late", "ours, very late"]);
+    assert_eq!(
+        texts,
+        ["short-lived", "short-lived, named", "written down late", "ours, very late", "ours, taken for the next run's"]
+    );
 
     // Without an invocation the begin of the next run is known by what the manager says.
     let next = [("INVOCATION_ID", OTHER_HEX), ("MESSAGE_ID", b"39f53479d3a045ac8e11786248231fbf".as_slice())];
@@ -275,6 +280,34 @@ fn the_first_and_the_last_lines_of_a_long_run_are_kept() {
     assert_eq!((texts[0], texts[FIRST_LINES - 1], texts[FIRST_LINES]), ("line 0", "line 99", "line 1000"));
     assert_eq!(texts.last(), Some(&"line 2999"));
     assert_eq!(evidence.gaps, ["of its output only the first and the last 2000 lines or 1 MiB were read"]);
+}
+
+#[test]
+fn who_has_the_time_is_told_the_middle_too() {
+    let mut export = earlier();
+    (0..5_000).for_each(|n| {
+        // Three lines each in the same moment, also where what is kept ends.
+        export.extend(line(n / 3, &output(), format!("line {n}").as_bytes()));
+        if n == 2_400 {
+            export.extend(line(n / 3, &kernel(), OOM));
+        }
+        if n == 2_500 {
+            export.extend(line(n / 3, &with(output(), &[("_SYSTEMD_INVOCATION_ID", OTHER_HEX)]), b"of another run"));
+        }
+    });
+    let Some((_dir, mut journal)) = journal(&export) else { return };
+    let mut told = Vec::new();
+    let all = tell(&mut journal, &wanted(), &mut |one| told.push((one.source, one.at, one.text.to_owned())))
+        .expect("an answer");
+    assert_eq!(all.gaps, [""; 0]);
+    assert!(all.items.len() < 2_200, "{}", all.items.len());
+    assert!(told.is_sorted_by_key(|(_, at, _)| *at));
+    let mut output: Vec<_> = told.iter().filter(|(source, ..)| *source == Source::Output).map(|one| &one.2).collect();
+    // Of the same moment any may come first.
+    output.sort_by_key(|text| text[5..].parse::<usize>().expect("a number"));
+    assert!(output.iter().map(|text| text.as_str()).eq((0..5_000).map(|n| format!("line {n}"))), "{}", output.len());
+    let at = told.iter().position(|(source, ..)| *source == Source::Kernel).expect("the kernel's line");
+    assert!((2_395..2_405).contains(&at), "{at}");
 }
 
 #[test]
@@ -417,4 +450,24 @@ fn a_damaged_journal_never_stops_us() {
         answers += usize::from(collect(&mut journal, &wanted).is_ok());
     }
     assert!(answers > 0);
+}
+
+#[test]
+fn a_program_may_write_before_systemd_notes_its_start() {
+    let before = |millis: i64, fields: &Fields<'_>, message: &[u8]| {
+        entry((BEGIN - millis * 1_000).unsigned_abs(), &[fields.as_slice(), &[("MESSAGE", message)]].concat())
+    };
+    let bare = |pid: &'static [u8]| -> Fields<'static> { vec![("_SYSTEMD_UNIT", b"a.service"), ("_PID", pid)] };
+    let export = [
+        earlier(),
+        before(1_500, &output(), b"too early for anything"),
+        before(900, &bare(b"60"), b"of the run before, as far as is known"),
+        before(500, &output(), b"known by its invocation"),
+        before(400, &bare(b"70"), b"known by its process"),
+        line(5, &bare(b"70"), b"later"),
+    ]
+    .concat();
+    let Some(evidence) = of(&export, &wanted()) else { return };
+    let lines: Vec<_> = told(&evidence).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(lines, ["known by its invocation", "known by its process", "later"]);
 }

@@ -10,7 +10,7 @@ use watcherd::engine::cause::Cause;
 use watcherd::engine::event::{Active, Event, Exit, Outcome, PastRun, RunEnd, UnitFacts, UnitResult, UnitTraits};
 use watcherd::engine::evidence::{Clues, Findings};
 use watcherd::engine::ids::{ActionId, InvocationId, WorkerName};
-use watcherd::engine::source::Activity;
+use watcherd::engine::source::{Activity, GpuUse};
 use watcherd::engine::time::{Mono, Now, Wall};
 
 pub struct Model {
@@ -198,9 +198,25 @@ impl Model {
             Action::Examine(id, _) => {
                 let cause = Cause::ALL[self.dice.below(Cause::ALL.len() as u64) as usize];
                 let list = if self.dice.one_in(3) { Vec::new() } else { vec![clue(cause, "its last words")] };
-                let findings = Findings { clues: Clues { list, lines: 1, suppressed: 0 }, gaps: Vec::new() };
+                let (clues, core_to_come) = (Clues { list, lines: 1, suppressed: 0 }, self.dice.one_in(8));
+                let findings = Findings { clues, gaps: Vec::new(), core_to_come };
                 let pause = self.dice.pause() * 4;
                 self.later(pause, Later::Tell(Box::new(Event::Examined(*id, findings.into()))), now);
+            }
+            Action::Hook(id, ..) => {
+                let outcome = match self.dice.below(4) {
+                    0 => failed("exit status 1"),
+                    1 => Outcome::TimedOut,
+                    _ => Outcome::Ok,
+                };
+                self.answer(*id, outcome, now);
+            }
+            Action::Await { conditions, .. } => {
+                for until in conditions {
+                    let told = if self.dice.one_in(3) { Err("unreadable".into()) } else { Ok(self.dice.one_in(2)) };
+                    let pause = self.dice.pause() * 8;
+                    self.later(pause, Later::Tell(Box::new(Event::Until(until.clone(), told))), now);
+                }
             }
             Action::FindDumping(processes) => {
                 for (name, pid) in processes {
@@ -210,7 +226,9 @@ impl Model {
             }
             Action::Look(id, ..) => {
                 let counters = self.dice.below(4) << 20;
-                let activity = Activity { io: counters, pressure: Some(self.dice.pause()), ..Activity::default() };
+                let gpu = GpuUse { held: 0, compute: Some(50), memory: Some(1) };
+                let gpu = self.dice.one_in(4).then_some(gpu);
+                let activity = Activity { io: counters, pressure: Some(self.dice.pause()), gpu, ..Activity::default() };
                 let outcome =
                     if self.dice.one_in(4) { failed("no control group") } else { Outcome::Activity(activity) };
                 self.answer(*id, outcome, now);
@@ -223,7 +241,12 @@ impl Model {
                 let outcome = if self.dice.one_in(4) { failed("disk full") } else { Outcome::Ok };
                 self.answer(*id, outcome, now);
             }
-            Action::Follow(..) | Action::Record(_) | Action::Reply(..) | Action::Watch(_) => {}
+            Action::Notify(id, _) => {
+                let outcome = if self.dice.one_in(3) { failed("no route to host") } else { Outcome::Ok };
+                let pause = self.dice.pause();
+                self.later(pause, Later::Tell(Box::new(Event::Done(*id, outcome))), now);
+            }
+            Action::Equip(..) | Action::Follow(..) | Action::Record(_) | Action::Reply(..) | Action::Watch(_) => {}
         }
     }
 

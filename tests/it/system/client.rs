@@ -148,6 +148,34 @@ fn adopt_and_forget_need_no_file() {
 }
 
 #[test]
+fn bash_completes_the_names_of_workers_and_incidents_without_starting_watcherd() {
+    for suite in SUITES {
+        let machine = with_worker(suite, QUICK, SLEEPER);
+        machine.write_unit("w@.service", SLEEPER);
+        machine.ok(&["systemctl", "start", "w@alpha-1", "w@beta:2"]);
+        machine.until_property("w@beta:2.service", "Phase", "working");
+        machine.ok(&["systemctl", "kill", "-s", "KILL", "w.service"]);
+        machine.until("the incident", || (machine.incidents("w.service").len() == 1).then_some(()));
+        machine.write("/opt/complete.py", include_str!("../../system/complete.py"));
+        let script = "/usr/share/bash-completion/completions/watcherctl";
+        let completed = |line: &str| machine.ok(&["python3", "/opt/complete.py", "bash", script, line]);
+        assert_eq!(completed("watcherctl rest"), "watcherctl\nrestart\n");
+        assert_eq!(completed("watcherctl restart w@al"), "watcherctl\nrestart\nw@alpha-1.service\n");
+        assert_eq!(completed("watcherctl stop w.service w@"), "watcherctl\nstop\nw.service\nw@\n");
+        assert_eq!(completed("watcherctl logs w@beta:"), "watcherctl\nlogs\nw@beta:2.service\n");
+        assert_eq!(
+            completed("watcherctl incidents --worker=w@b"),
+            "watcherctl\nincidents\n--worker=w@beta:2.service\n"
+        );
+        assert_eq!(completed("watcherctl incident "), "watcherctl\nincident\n1\n");
+        assert_eq!(completed("watcherctl --user status w@al"), "watcherctl\n--user\nstatus\nw@al\n");
+        machine.ok(&["systemctl", "stop", "watcherd"]);
+        assert_eq!(completed("watcherctl restart w@al"), "watcherctl\nrestart\nw@al\n");
+        assert_eq!(machine.unit("watcherd", "ActiveState"), "inactive");
+    }
+}
+
+#[test]
 fn top_shows_what_happens_and_takes_orders() {
     for suite in SUITES {
         let machine = with_worker(suite, QUICK, SLEEPER);

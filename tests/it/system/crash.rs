@@ -38,6 +38,35 @@ fn systemd_brings_watcherd_back_by_itself() {
 }
 
 #[test]
+fn what_was_never_seen_before_and_failed_meanwhile_is_handled_too() {
+    for suite in SUITES {
+        let unit = "[Service]\nExecStart=/bin/sh -c 'test -e /run/good && exec sleep infinity; exit 1'\n";
+        let policy = "[worker]\nunits = [\"w@*.service\"]\n[restart]\nback-off = \"0s\"\nverify = \"0s\"\n";
+        // So that it is away for long enough; of units that it unloads systemd forgets when they were down.
+        let away = ("/etc/systemd/system/watcherd.service.d/away.conf", "[Service]\nRestart=no\n");
+        let files = [("/etc/watcherd/workers.d/w.toml", policy), ("/etc/systemd/system/w@.service", unit), away];
+        let machine = Machine::boot_with(suite, &files);
+        let fails = |unit: &str| {
+            machine.ok(&["systemctl", "start", unit]);
+            machine.until("the failure", || (machine.unit(unit, "ActiveState") == "failed").then_some(()));
+        };
+        // What failed before anybody watched is nobody's business.
+        fails("w@old");
+        start(&machine);
+        machine.ok(&["systemctl", "kill", "-s", "KILL", "watcherd"]);
+        machine.until("its end", || (machine.unit("watcherd", "ActiveState") == "failed").then_some(()));
+        fails("w@new");
+        machine.ok(&["touch", "/run/good"]);
+        start(&machine);
+        machine.until_property("w@new.service", "NRuns", "2");
+        machine.until_property("w@new.service", "Phase", "working");
+        assert_eq!(machine.incidents("w@new.service").len(), 1);
+        assert_eq!(machine.property("w@old.service", "NRuns"), "0");
+        assert!(machine.incidents("w@old.service").is_empty());
+    }
+}
+
+#[test]
 fn a_failure_that_happened_meanwhile_is_handled_once() {
     for suite in SUITES {
         let machine = with_worker(suite, QUICK, SLEEPER);
@@ -201,4 +230,59 @@ fn commands_holds_and_quarantines_survive_a_reboot_and_a_power_failure() {
         machine.until_property("held.service", "Held", "true");
         assert_eq!(machine.incidents("job.service").len(), 0, "the end of the machine is not the worker's failure");
     }
+}
+
+/// A worker fails until its batch is small enough, and watcherd is killed at random moments meanwhile. No change is lost and
+/// none is made twice: each run has the batch of the one before or half of it, and every failed run has one incident.
+#[test]
+fn killed_at_any_moment_parameters_and_ledgers_are_whole() {
+    const FIRST: u64 = 1 << 16;
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(7_u64);
+    let rounds: usize = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(16);
+    let mut dice = seed;
+    let mut delay = || {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % 150_000
+    };
+    let policy = format!(
+        "[worker]\nunits = [\"w.service\"]\n[restart]\nback-off = \"0s\"\nbudget = \"10000/1h\"\nverify = \"1h\"\n\
+         same-cause = 1000\n[parameters]\nBATCH = {{ default = {FIRST}, range = [1, {FIRST}] }}\n\
+         [cause.gpu-oom]\nscale = {{ BATCH = \"x0.5\" }}\nmax-attempts = 1000\n"
+    );
+    let script = "echo batch ${BATCH:-65536}; test ${BATCH:-65536} = 1 && exec sleep infinity; \
+        echo torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; sleep 0.05; exit 1";
+    let unit = format!("[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c '{script}'\n");
+    let files = [("/etc/watcherd/workers.d/w.toml", &*policy), ("/etc/systemd/system/w.service", &unit)];
+    let machine = Machine::boot_with(Suite::Bookworm, &files);
+    start(&machine);
+    let mut kills = 0;
+    while kills < rounds {
+        machine.ok(&["watcherctl", "reset", "w"]);
+        machine.ok(&["watcherctl", "reset", "--parameters", "w"]);
+        machine.ok(&["journalctl", "--rotate", "-q"]);
+        let since = machine.ok(&["date", "+%Y-%m-%d %H:%M:%S.%6N"]);
+        let before = machine.incidents("w.service").len();
+        machine.ok(&["systemctl", "restart", "w.service"]);
+        let lines = || machine.ok(&["journalctl", "-q", "-o", "cat", "-u", "w.service", "--since", since.trim()]);
+        while !lines().contains("batch 1\n") {
+            assert!(!lines().contains("quarantined"), "SEED={seed}: {}", machine.story());
+            let script = format!("sleep 0.{:06}; systemctl kill -s KILL watcherd", delay());
+            machine.ok(&["sh", "-c", &script]);
+            kills += 1;
+            machine.until("watcherd", || machine.run(&["watcherctl", "list"]).status.success().then_some(()));
+        }
+        let story = lines();
+        let batches: Vec<u64> = story.lines().filter_map(|line| line.strip_prefix("batch ")?.parse().ok()).collect();
+        assert_eq!(batches.first(), Some(&FIRST), "SEED={seed}: {story}");
+        for pair in batches.windows(2) {
+            assert!(pair[1] == pair[0] / 2 || pair[1] == pair[0], "SEED={seed}: {batches:?}");
+        }
+        machine.until("one incident per failed run", || {
+            (machine.incidents("w.service").len() - before == batches.len() - 1).then_some(())
+        });
+        assert_eq!(machine.property("w.service", "Parameters"), format!("1 \"BATCH\" \"1\" \"{FIRST}"));
+        let drop_ins = machine.unit("w.service", "DropInPaths");
+        assert_eq!(drop_ins, "/run/systemd/system/w.service.d/50-watcherd.conf");
+    }
+    println!("{kills} kills, SEED={seed}");
 }

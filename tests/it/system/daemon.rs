@@ -48,6 +48,23 @@ fn the_service_survives_a_restart_of_the_bus() {
 }
 
 #[test]
+fn a_bus_that_has_not_read_the_policy_yet_is_asked_again() {
+    let policy = "/usr/share/dbus-1/system.d/org.watcherd1.conf";
+    let reload = ["busctl", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "ReloadConfig"];
+    for suite in SUITES {
+        let machine = Machine::boot(suite);
+        machine.ok(&["mv", policy, "/root/"]);
+        machine.ok(&reload);
+        machine.ok(&["systemctl", "start", "--no-block", "watcherd"]);
+        machine.until("the refusal", || machine.story().contains("does not let watcherd have its name").then_some(()));
+        machine.ok(&["mv", "/root/org.watcherd1.conf", policy]);
+        machine.ok(&reload);
+        machine.until("the start", || (machine.unit("watcherd", "ActiveState") == "active").then_some(()));
+        assert_eq!(machine.unit("watcherd", "NRestarts"), "0");
+    }
+}
+
+#[test]
 fn a_second_watcherd_is_turned_away() {
     let machine = Machine::with_watcherd(Suite::Bookworm);
     let (status, said) = by_hand(&machine, &["--state", "/var/lib/watcherd"]);

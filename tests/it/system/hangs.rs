@@ -2,12 +2,23 @@
 //! Programs that hang in the ways in which programs hang, one that only is slow, and a real task queue that stops
 //! consuming.
 
+use crate::machine::guest::wait;
 use crate::machine::{Machine, SUITES, Suite};
+use std::time::Duration;
 
 /// One policy for all of them; `%i` names the file.
 const POLICY: &str = "[worker]\nunits = [\"w@*.service\"]\n\
     [progress]\nfile = \"/run/w/%i\"\nstall-after = \"4s\"\nwarm-up = \"1min\"\n\
-    [restart]\nback-off = \"0s\"\nverify = \"1s\"\ndump-grace = \"5s\"\n";
+    [restart]\nback-off = \"0s\"\nverify = \"1s\"\ndump-grace = \"5s\"\n\
+    dump-command = [\"/usr/bin/python3\", \"/opt/dumper.py\", \"$MAINPID\", \"%i\"]\n";
+
+/// Does what debuggers begin with.
+const DUMPER: &str = r#"
+import ctypes, sys
+PTRACE_SEIZE = 0x4206
+seized = ctypes.CDLL(None).ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None) == 0
+print("seized" if seized else "refused", open(f"/proc/{sys.argv[1]}/comm").read().strip(), sys.argv[2])
+"#;
 
 const UNIT: &str = "[Service]\nExecStart=/usr/bin/python3 /opt/worker.py %i\n";
 
@@ -63,6 +74,7 @@ fn each_kind_of_hang_is_found_and_a_slow_worker_is_left_alone() {
             ("/etc/watcherd/workers.d/w.toml", POLICY),
             ("/etc/systemd/system/w@.service", UNIT),
             ("/opt/worker.py", WORKER),
+            ("/opt/dumper.py", DUMPER),
         ];
         let machine = Machine::boot_with(suite, &files);
         machine.ok(&["mkdir", "/run/w"]);
@@ -83,6 +95,8 @@ fn each_kind_of_hang_is_found_and_a_slow_worker_is_left_alone() {
             let saved = machine.ok(&["watcherctl", "incident", &id.to_string(), "--evidence"]);
             assert!(saved.contains(stack), "{kind}: its own stack in {saved}");
             assert!(saved.contains(place), "{kind}: {place} in {saved}");
+            let seen = format!("Stacks, seen from outside:\n  seized python3 {kind}\n");
+            assert!(saved.contains(&seen), "{seen} in {saved}");
         }
         let slow = |property| machine.property("w@slow.service", property);
         machine.until("some work", || (slow("ProgressValue").parse().unwrap_or(0) > 5).then_some(()));
@@ -127,7 +141,7 @@ def work():
 fn a_task_queue_that_stops_consuming_is_brought_back() {
     let policy = "[worker]\nunits = [\"queue.service\"]\n\
         [progress]\nhttp = \"http://127.0.0.1:8001/\"\nevery = \"1s\"\n\
-        stalled-when = \"active == 0 and pending > 0\"\nstrikes = 3\n\
+        stalled-when = \"active == 0 and pending > 0\"\nstrikes = 3\nwarm-up = \"30s\"\n\
         complete-when = \"active == 0 and pending == 0 and completed > 0\"\n\
         [restart]\nback-off = \"0s\"\nverify = \"1s\"\n";
     let unit = "[Service]\nWorkingDirectory=/opt\nExecStart=/usr/bin/python3 -m celery -A tasks worker -c 2 --without-gossip \
@@ -158,4 +172,75 @@ fn a_task_queue_that_stops_consuming_is_brought_back() {
     assert_eq!(incidents.len(), 1);
     let told = machine.ok(&["watcherctl", "why", "queue"]);
     assert!(told.contains("active == 0 and pending > 0"), "{told}");
+}
+
+/// Says nothing about its progress; an ordinary service, whose threads wait for each other, or for what comes from outside.
+const SILENT: &str = r#"
+import os, select, sys, threading
+first, second, met = threading.Lock(), threading.Lock(), threading.Barrier(2)
+def other():
+    with second:
+        met.wait()
+        first.acquire()
+if sys.argv[1] == "deadlock":
+    threading.Thread(target=other, daemon=True).start()
+    with first:
+        met.wait()
+        second.acquire()
+elif sys.argv[1] == "polls":
+    while not threading.Event().wait(0.5):
+        pass
+else:
+    select.select([os.pipe()[0]], [], [])
+"#;
+
+#[test]
+fn a_deadlock_is_suspected_without_any_source_of_progress_and_idling_is_not() {
+    for suite in SUITES {
+        let policy = "[worker]\nunits = [\"s@*.service\"]\nafter-success = \"restart\"\n\
+            [progress]\nsuspect-after = \"5s\"\n";
+        let files = [
+            ("/etc/watcherd/workers.d/s.toml", policy),
+            ("/etc/systemd/system/s@.service", "[Service]\nExecStart=/usr/bin/python3 /opt/silent.py %i\n"),
+            ("/opt/silent.py", SILENT),
+        ];
+        let machine = Machine::boot_with(suite, &files);
+        machine.ok(&["systemctl", "start", "watcherd"]);
+        // All are looked at in the same moments, so that those which began first are judged first.
+        machine.ok(&["systemctl", "start", "s@polls", "s@waits"]);
+        machine.ok(&["systemctl", "start", "s@deadlock"]);
+        let told = |kind: &str| {
+            let unit = format!("s@{kind}.service");
+            machine.ok(&["journalctl", "-q", "-o", "cat", "-u", &unit, "SYSLOG_IDENTIFIER=watcherd"])
+        };
+        let text = "all 2 threads waiting for locks for";
+        machine.until("the suspicion", || told("deadlock").contains(text).then_some(()));
+        assert_eq!(machine.property("s@deadlock.service", "NRuns"), "1", "it is only a warning");
+        for kind in ["polls", "waits"] {
+            assert!(!told(kind).contains("signs of"), "{}", told(kind));
+        }
+    }
+}
+
+#[test]
+fn a_debugger_that_hangs_delays_the_restart_but_does_not_prevent_it() {
+    let policy = POLICY
+        .replace("[\"/usr/bin/python3\", \"/opt/dumper.py\", \"$MAINPID\", \"%i\"]", "[\"/bin/sleep\", \"infinity\"]");
+    let files = [
+        ("/etc/watcherd/workers.d/w.toml", policy.as_str()),
+        ("/etc/systemd/system/w@.service", UNIT),
+        ("/opt/worker.py", WORKER),
+    ];
+    let machine = Machine::boot_with(Suite::Trixie, &files);
+    machine.ok(&["mkdir", "/run/w"]);
+    machine.ok(&["systemctl", "start", "watcherd", "w@loop"]);
+    machine.until("the debugger", || (!machine.run(&["pidof", "sleep"]).stdout.is_empty()).then_some(()));
+    // It gets half a minute.
+    let again = wait(Duration::from_secs(90), || (machine.property("w@loop.service", "NRuns") == "2").then_some(()));
+    assert!(again.is_some(), "there is no second run");
+    let id = machine.incidents("w@loop.service")[0]["Id"]["data"].clone();
+    let saved = machine.ok(&["watcherctl", "incident", &id.to_string(), "--evidence"]);
+    // Its own stacks came all the same, and nothing of the debugger is left.
+    assert!(saved.contains("hang_in_a_loop") && saved.contains("/bin/sleep: "), "{saved}");
+    machine.until("the end of the debugger", || machine.run(&["pidof", "sleep"]).stdout.is_empty().then_some(()));
 }

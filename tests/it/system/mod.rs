@@ -2,14 +2,24 @@
 //! watcherd on a real systemd.
 
 mod bus;
+mod checkpoints;
 mod client;
+mod conditions;
 mod configuration;
 mod crash;
 mod daemon;
+mod gpu;
+mod guard;
 mod hangs;
+mod hooks;
+mod hostile;
 mod journal;
+mod leftovers;
 mod life;
+mod notify;
 mod progress;
+mod record;
+mod remedies;
 mod verdict;
 
 use crate::machine::{Machine, Suite};

@@ -60,7 +60,7 @@ fn a_worker_that_hangs_is_restarted_and_proves_itself() {
         let told = said(&machine);
         assert_eq!(told.matches("is stalled (unresponsive)").count(), 1, "{told}");
         assert_eq!(machine.property("w.service", "Phase"), "working");
-        let lines = machine.ok(&["journalctl", "-q", "-o", "cat", "-u", "w.service", "_COMM=python3"]);
+        let lines = machine.ok(&["journalctl", "-q", "-o", "cat", "-u", "w.service", "SYSLOG_IDENTIFIER=python3"]);
         assert!(lines.contains("Fatal Python error: Aborted") && lines.contains("worker.py"), "{lines}");
         let saved = machine.ok(&["watcherctl", "incident", "1", "--evidence"]);
         for expected in ["Saved evidence: ", "no progress for", "futex", " python3", "Kernel stack of the main thread:"]
@@ -84,6 +84,8 @@ fn progress_survives_the_end_of_watcherd() {
     machine.ok(&["rm", "/run/status.json"]);
     machine.ok(&["systemctl", "start", "watcherd"]);
     assert!(number(&machine, "ProgressValue") > 5, "it is forgotten");
+    let values = machine.property("w.service", "Values");
+    assert!(values.contains("active"), "{values}");
 }
 
 #[test]

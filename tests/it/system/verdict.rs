@@ -106,7 +106,7 @@ fn a_telling_line_can_end_a_run_if_the_policy_says_so() {
 #[test]
 fn rules_of_the_admin_count_after_a_reload() {
     let rule = "[[rule]]\nname = \"ours.pump\"\ncause = \"service-unreachable\"\npatterns = [\"the pump does not answer\"]\n\
-        examples = [\"E17: the pump does not answer\"]\n";
+        advice = \"Prime the pump\"\nexamples = [\"E17: the pump does not answer\"]\n";
     let script = worker("E17: the pump does not answer\\n", "exit 1");
     let machine = with_failure(Suite::Bookworm, POLICY, &script);
     machine.until("the first verdict", || said(&machine).contains("nothing says why").then_some(()));
@@ -115,4 +115,6 @@ fn rules_of_the_admin_count_after_a_reload() {
     machine.ok(&["systemctl", "reload", "watcherd"]);
     machine.ok(&["systemctl", "start", "w"]);
     machine.until_property("w.service", "Cause", "service-unreachable");
+    let why = machine.ok(&["watcherctl", "why", "w"]);
+    assert!(why.contains("Advice:\n  Prime the pump."), "{why}");
 }

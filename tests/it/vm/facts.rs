@@ -2,6 +2,7 @@
 //! Workers that fail for real reasons: what systemd, the kernel and systemd-coredump say, and what watcherd concludes.
 
 use super::story::Story;
+use serde_json::Value;
 
 /// A process of the unit was killed by the OOM killer (systemd).
 const OOM: (&str, &str) = ("MESSAGE_ID", "fe6faa94e7774663a0da52717891d8ef");
@@ -13,11 +14,12 @@ const KERNEL: (&str, &str) = ("_TRANSPORT", "kernel");
 const HOG: &str = "/usr/local/bin/hog";
 
 /// What each failure is.
-const CAUSES: [(&str, &str); 11] = [
+const CAUSES: [(&str, &str); 12] = [
     ("vm-oom-main", "oom-kill-cgroup"),
     ("vm-oom-child", "oom-kill-cgroup"),
     ("vm-oom-host", "oom-kill-host"),
     ("vm-core", "segfault"),
+    ("vm-large", "segfault"),
     ("vm-abort", "unknown"),
     ("vm-disk", "disk-full"),
     ("vm-files", "fd-limit"),
@@ -102,6 +104,17 @@ fn an_invalid_access_leaves_a_core() {
     let core = story.says(&[CORE, ("COREDUMP_UNIT", &story.unit), ("COREDUMP_SIGNAL_NAME", "SIGSEGV")]);
     assert_eq!(core["COREDUMP_PID"], story.unit(&story.unit, "ExecMainPID"));
     story.says(&[KERNEL, ("MESSAGE", "segfault at 0 ip ")]);
+}
+
+#[test]
+fn a_core_that_is_being_written_is_told_before_systemd_sees_the_end() {
+    let service = "ExecStart=/usr/bin/python3 -c \
+        'import ctypes, os; held = os.urandom(64 << 20); ctypes.string_at(0)'";
+    let story = fails("vm-large", service, &["Result=core-dump", "ExecMainCode=3", "ExecMainStatus=11"]);
+    let at = |entry: &Value| entry["__REALTIME_TIMESTAMP"].as_str().and_then(|time| time.parse::<u64>().ok());
+    let told = story.says(&[("OBJECT_SYSTEMD_UNIT", &story.unit), ("MESSAGE", "crashed and is writing its core")]);
+    let seen = story.says(&[("UNIT", &story.unit), ("MESSAGE", "Main process exited, code=dumped")]);
+    assert!(at(&told).expect("a time") < at(&seen).expect("a time"), "{told}\n{seen}");
 }
 
 #[test]
