@@ -47,7 +47,7 @@ fn each_way_to_fail_gets_its_cause() {
             "unresponsive",
         ),
         ("c-late", "Type=notify\nTimeoutStartSec=1\nExecStart=/bin/sleep 60", "unresponsive"),
-        ("c-max", "RuntimeMaxSec=1\nExecStart=/bin/sleep 60", "unresponsive"),
+        ("c-max", "RuntimeMaxSec=1\nExecStart=/bin/sleep 60", "external-stop"),
     ];
     for (name, lines, _) in cases {
         machine.write(&format!("/etc/systemd/system/{name}.service"), &format!("[Service]\n{lines}\n"));
