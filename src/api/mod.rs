@@ -115,7 +115,7 @@ pub struct IncidentFilter {
 pub enum PlanRow {
     /// `change` is `add`, `remove`, `change` or `unchanged`.
     Unit { unit: String, change: &'static str, keys: Vec<String>, text: String },
-    /// `change` is `warning` or `error`.
+    /// `change` is `warning` or `error`, or `change` where other settings or rules come into force.
     File { file: String, change: &'static str, text: String },
 }
 

@@ -42,6 +42,8 @@ pub struct Loaded {
     pub complaints: Vec<Complaint>,
     /// The files that count, the settings first, then by name.
     pub files: Vec<FileState>,
+    /// The configuration of apprise, where there is one; only the unit that sends reads it.
+    apprise: Option<PathBuf>,
 }
 
 /// A file that counts, and what became of it.
@@ -74,6 +76,21 @@ enum Content {
     Rules(Arc<Vec<Rule>>),
 }
 
+impl Content {
+    /// Whether they hold other settings or other rules.
+    fn differs(&self, other: &Content) -> bool {
+        let settings = |content: &Content| match content {
+            Content::Settings(settings, _) => (**settings).clone(),
+            _ => Settings::default(),
+        };
+        let rules = |content: &Content| match content {
+            Content::Rules(rules) => rules.clone(),
+            _ => Arc::default(),
+        };
+        settings(self) != settings(other) || rules(self) != rules(other)
+    }
+}
+
 impl Loaded {
     /// The rules in force: those of the package, less files that the admin masks or replaces, and those of the admin.
     pub fn rules(&self) -> Arc<Rules> {
@@ -88,6 +105,20 @@ impl Loaded {
             }
         }
         Rules::new(rules)
+    }
+
+    /// The files with settings or rules of which `fresh` puts something else in force; policies show in their workers.
+    pub fn changed(&self, fresh: &Loaded) -> Vec<PathBuf> {
+        let in_force = |name: &str| {
+            let file = self.files.iter().find(|file| file.name == name);
+            file.map_or(&Content::Nothing, |file| &file.content)
+        };
+        let gone = self.files.iter().filter(|file| !fresh.files.iter().any(|other| other.name == file.name));
+        let gone = gone.filter(|file| file.content.differs(&Content::Nothing));
+        let files = fresh.files.iter().filter(|file| in_force(&file.name).differs(&file.content)).chain(gone);
+        let apprise = [&self.apprise, &fresh.apprise].into_iter().flatten();
+        let apprise = apprise.filter(|_| self.apprise.is_some() != fresh.apprise.is_some());
+        files.map(|file| &file.path).chain(apprise).cloned().collect()
     }
 
     /// The complaints because of which a file is refused: the daemon is degraded while there are any.
@@ -223,9 +254,11 @@ pub fn cat(mode: Mode, root: &Path) -> (String, Vec<Complaint>) {
 fn load_dirs(search: &[PathBuf], previous: Option<&Loaded>) -> Loaded {
     let mut loaded = Loaded::default();
     loaded.add_listing(dirs::list(search), previous);
-    let (apprise, complaint) = notify::find_apprise(search.first().map(PathBuf::as_path));
-    loaded.policies.settings.notify.ways.apprise = apprise;
-    loaded.complaints.extend(complaint);
+    if let Some((path, complaint)) = search.first().and_then(|directory| notify::find_apprise(directory)) {
+        loaded.policies.settings.notify.ways.apprise = true;
+        loaded.complaints.extend(complaint);
+        loaded.apprise = Some(path);
+    }
     loaded.finish()
 }
 

@@ -11,7 +11,7 @@ use crate::engine::view::NoticeStage;
 use std::fs::Metadata;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,12 +62,13 @@ pub fn values(settings: &NoticeSettings) -> Vec<(&'static str, String)> {
 
 /// Looks for the configuration of apprise in the first directory of the search path, the only one that the unit looks
 /// into; it is not read. A complaint warns that others may read the passwords in it.
-pub fn find_apprise(directory: Option<&Path>) -> (bool, Option<Complaint>) {
-    let Some(path) = directory.map(|directory| directory.join(APPRISE_FILE)) else { return (false, None) };
-    let Some(facts) = path.metadata().ok().filter(Metadata::is_file) else { return (false, None) };
+pub fn find_apprise(directory: &Path) -> Option<(PathBuf, Option<Complaint>)> {
+    let path = directory.join(APPRISE_FILE);
+    let facts = path.metadata().ok().filter(Metadata::is_file)?;
     let open = facts.mode() & 0o004 != 0;
     let text = "everybody may read this file and the passwords in it; run chmod o-r";
-    (true, open.then(|| Complaint::about(Severity::Warning, shown(&path), text)))
+    let complaint = open.then(|| Complaint::about(Severity::Warning, shown(&path), text));
+    Some((path, complaint))
 }
 
 fn stages(given: Given<'_>) -> Result<Vec<NoticeStage>, String> {

@@ -736,6 +736,25 @@ fn uncommented(sample: &str) -> String {
 }
 
 #[test]
+fn files_that_put_other_settings_or_rules_in_force_are_known() {
+    let rule = |name: &str| format!("[[rule]]\nname = \"{name}\"\ncause = \"unknown\"\npatterns = [\"pump\"]\nexamples = [\"pump\"]\n");
+    let (settings, rules) = ("etc/watcherd/watcherd.toml", "etc/watcherd/rules.d/r.toml");
+    let worker = ("etc/watcherd/workers.d/w.toml", "[worker]\nunits = [\"w.service\"]\n");
+    let one = Root::new(&[(settings, "[manager]\nmax-jobs = 3\n"), (rules, &rule("a.b")), worker]);
+    let before = one.load();
+    assert_eq!(before.changed(&one.load()), [PathBuf::new(); 0]);
+    fs::write(one.path(settings), "# Other words.\n[manager]\nmax-jobs = 3\n").expect("it is ours");
+    assert_eq!(before.changed(&one.load()), [PathBuf::new(); 0], "the words are not what counts");
+    fs::write(one.path(settings), "[manager]\nmax-jobs = 4\n").expect("it is ours");
+    fs::write(one.path(rules), rule("c.d")).expect("it is ours");
+    assert_eq!(before.changed(&one.load()), [one.path(settings), one.path(rules)]);
+    fs::remove_file(one.path(rules)).expect("it is ours");
+    fs::write(one.path(settings), "").expect("it is ours");
+    assert_eq!(before.changed(&one.load()), [one.path(settings), one.path(rules)]);
+    assert_eq!(one.load().changed(&before), [one.path(settings), one.path(rules)]);
+}
+
+#[test]
 fn ways_to_send_notices_are_read_and_apprise_is_found_by_its_file() {
     let text = "[notify]\nmail = \"ops@example.org\"\ncommand = [\"/bin/page\", \"a \\\"b\\\" $(c)\"]\non = [\"final\"]\n\
         per-hour = 3\nper-worker = 2\ndedupe = 0\nretry = \"1s..2s\"\ngive-up-after = \"2h\"\ndesktop = true\n";
@@ -765,6 +784,10 @@ fn ways_to_send_notices_are_read_and_apprise_is_found_by_its_file() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("it is ours");
     assert_eq!(root.complaints(&root.load()), [""; 0]);
     assert!(root.load().policies.settings.notify.ways.apprise);
+    let before = root.load();
+    fs::remove_file(&file).expect("it is ours");
+    assert_eq!(before.changed(&root.load()), [file.clone()]);
+    assert_eq!(root.load().changed(&before), [file]);
     assert!(!Root::new(&[("usr/lib/watcherd/apprise.conf", "x")]).load().policies.settings.notify.ways.apprise);
 }
 

@@ -54,8 +54,8 @@ impl Configuration {
     }
 }
 
-/// What putting `fresh` in force changes, and what is wrong with its files.
-pub fn plan(engine: &Engine, fresh: &Configuration) -> Vec<PlanRow> {
+/// What putting `fresh` in force instead of `old` changes, and what is wrong with its files.
+pub fn plan(engine: &Engine, old: &Configuration, fresh: &Configuration) -> Vec<PlanRow> {
     let files = fresh.complaints().iter().map(|complaint| PlanRow::File {
         file: complaint.file.clone(),
         change: match complaint.severity {
@@ -63,6 +63,11 @@ pub fn plan(engine: &Engine, fresh: &Configuration) -> Vec<PlanRow> {
             Severity::Warning => "warning",
         },
         text: complaint.to_string(),
+    });
+    let changed = old.loaded.changed(&fresh.loaded).into_iter().map(|path| PlanRow::File {
+        file: path.display().to_string(),
+        change: "change",
+        text: String::new(),
     });
     let units = engine.plan(&fresh.loaded.policies).into_iter().map(|row| {
         let change = match row.change {
@@ -82,7 +87,7 @@ pub fn plan(engine: &Engine, fresh: &Configuration) -> Vec<PlanRow> {
         file,
         change: "warning",
     });
-    files.chain(idle).chain(units).collect()
+    files.chain(idle).chain(changed).chain(units).collect()
 }
 
 /// Reads the policy that came with `adopt` or `run`.

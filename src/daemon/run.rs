@@ -482,7 +482,7 @@ impl Daemon {
     ) -> Result<Vec<PlanRow>, Stop> {
         let now = clock::now();
         let fresh = self.configuration.fresh(now.wall);
-        let rows = configuration::plan(&self.engine, &fresh);
+        let rows = configuration::plan(&self.engine, &self.configuration, &fresh);
         if dry_run {
             return Ok(rows);
         }

@@ -57,6 +57,10 @@ impl Engine {
         worker.restored = false;
         let facts = worker.facts.clone();
         let up = facts.as_ref().is_some_and(UnitFacts::is_up);
+        let current = facts.as_ref().and_then(|facts| facts.invocation);
+        if rebooted || (current.is_some() && current != worker.run.invocation) {
+            worker.since = self.now.wall;
+        }
         if worker.paused.is_some() {
             worker.paused = match &facts {
                 Some(facts) if facts.frozen => Some(Freezer::Cgroup),
@@ -75,7 +79,6 @@ impl Engine {
             }
             return;
         }
-        let current = facts.as_ref().and_then(|facts| facts.invocation);
         if worker.run.invocation.is_none() {
             if current.is_none() && worker.definition.is_some() && worker.intended_up {
                 self.look_back(name, Trace::Doubtful);

@@ -39,8 +39,12 @@ pub struct Saved {
 pub struct SavedWorker {
     pub name: WorkerName,
     pub origin: SavedOrigin,
-    /// The phase when it was saved; used only to tell what happened meanwhile.
+    /// The phase when it was saved; what is known meanwhile is told from what is seen.
     pub phase: Phase,
+    /// Since when it is in that phase.
+    pub since: Wall,
+    /// What was said last about a worker that is down.
+    pub remark: String,
     /// The run that was seen last, and whether it had ended.
     pub invocation: Option<InvocationId>,
     pub run_ended: bool,

@@ -570,6 +570,8 @@ impl Worker {
                 (None, None) => SavedOrigin::Policy,
             },
             phase: self.phase,
+            since: self.since,
+            remark: self.remark.clone(),
             invocation: self.run.invocation,
             run_ended: self.run.ended,
             seen: self.seen,
@@ -635,6 +637,10 @@ impl Worker {
             (saved.finished != Wall::NEVER).then(|| Now { mono: now.mono_at(saved.finished), wall: saved.finished });
         worker.seen = saved.seen;
         worker.phase = saved.phase;
+        if saved.since != Wall::NEVER {
+            worker.since = saved.since;
+        }
+        worker.remark = saved.remark;
         worker.restored = true;
         worker
     }

@@ -106,6 +106,8 @@ fn empty_worker() -> Result<SavedWorker, String> {
         name: nobody()?,
         origin: SavedOrigin::Policy,
         phase: Phase::Inactive,
+        since: Wall::NEVER,
+        remark: String::new(),
         invocation: None,
         run_ended: false,
         seen: Wall::NEVER,
@@ -128,6 +130,8 @@ fn empty_worker() -> Result<SavedWorker, String> {
 fn worker(line: &mut Line, saved: &mut SavedWorker) -> Result<(), String> {
     line.word(&mut saved.name, "a name")?;
     line.word(&mut saved.phase, "a phase")?;
+    line.pair("since", &mut saved.since, Wall::NEVER)?;
+    line.pair("remark", &mut saved.remark, String::new())?;
     line.maybe("inv", &mut saved.invocation)?;
     line.flag("ended", &mut saved.run_ended);
     line.pair("seen", &mut saved.seen, Wall::NEVER)?;

@@ -31,9 +31,9 @@ pub const DELETE_PROGRESS: &str = "DELETE FROM progress WHERE worker = ?1";
 
 pub const DELETE_HISTORY: &str = "DELETE FROM history WHERE worker = ?1";
 
-pub const SAVE_WORKER: &str = "INSERT OR REPLACE INTO worker (name, origin, definition, layer, phase, invocation, \
+pub const SAVE_WORKER: &str = "INSERT OR REPLACE INTO worker (name, origin, definition, layer, phase, since, remark, invocation, \
      run_ended, seen, intended_up, completed, quarantine, paused, attempts, failures, cause, incident, restart_due, \
-     runs, downtime, finished, remedies) VALUES (:name, :origin, :definition, :layer, :phase, :invocation, :run_ended, :seen, \
+     runs, downtime, finished, remedies) VALUES (:name, :origin, :definition, :layer, :phase, :since, :remark, :invocation, :run_ended, :seen, \
      :intended_up, :completed, :quarantine, :paused, :attempts, :failures, :cause, :incident, :restart_due, :runs, \
      :downtime, :finished, :remedies)";
 
@@ -71,6 +71,8 @@ pub fn save_worker(row: &mut Statement<'_>, worker: &SavedWorker) -> rusqlite::R
         ":definition": definition,
         ":layer": layer,
         ":phase": worker.phase.as_str(),
+        ":since": worker.since.0,
+        ":remark": worker.remark,
         ":invocation": worker.invocation.map(|id| id.0),
         ":run_ended": worker.run_ended,
         ":seen": worker.seen.0,
@@ -151,6 +153,8 @@ pub fn worker(row: &Row<'_>) -> Result<SavedWorker, String> {
         name: name(&field::<String>(row, "name")?)?,
         origin,
         phase: Phase::parse(&field::<String>(row, "phase")?).unwrap_or(Phase::Inactive),
+        since: Wall(field(row, "since")?),
+        remark: field(row, "remark")?,
         invocation: field::<Option<[u8; 16]>>(row, "invocation")?.map(InvocationId),
         run_ended: field(row, "run_ended")?,
         seen: Wall(field(row, "seen")?),

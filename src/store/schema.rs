@@ -8,7 +8,7 @@ use rusqlite::Connection;
 pub const APPLICATION_ID: i32 = 0x7763_6864;
 
 /// The statements that lead from version n to version n + 1; `PRAGMA user_version` holds the version.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
 
 /// The version that this program reads and writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -130,6 +130,12 @@ CREATE TABLE notice (
     again INTEGER NOT NULL,
     error TEXT NOT NULL
 ) STRICT;
+";
+
+/// Since when a worker is in its phase, and what was said last about one that is down.
+const V5: &str = "
+ALTER TABLE worker ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE worker ADD COLUMN remark TEXT NOT NULL DEFAULT '';
 ";
 
 /// The version of the tables that are there; 0 for an empty database.

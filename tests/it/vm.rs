@@ -59,8 +59,8 @@ pub struct Vm {
     console: PathBuf,
     requests: Mutex<Requests>,
     waiting: Arc<Mutex<Waiting>>,
-    /// Whether the life of the package went as it should; nothing if it was not played yet.
-    package_lived: Option<bool>,
+    /// What went wrong in the life of the package, if anything; nothing if it was not played yet.
+    package_lived: Option<Result<(), String>>,
 }
 
 struct Requests {
@@ -77,7 +77,11 @@ impl Vm {
         static SHARED: OnceLock<Vm> = OnceLock::new();
         SHARED.get_or_init(|| {
             let mut vm = Vm::boot(Suite::Bookworm);
-            vm.package_lived = Some(catch_unwind(AssertUnwindSafe(|| package::live(&vm))).is_ok());
+            let lived = catch_unwind(AssertUnwindSafe(|| package::live(&vm)));
+            vm.package_lived = Some(lived.map_err(|panic| match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(panic) => format!("{:?}", panic.downcast_ref::<&str>()),
+            }));
             vm.ok(&["dpkg", "-i", PACKAGE]);
             for (path, text) in POLICIES {
                 vm.write(path, text);

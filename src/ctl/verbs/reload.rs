@@ -38,13 +38,13 @@ pub async fn perform(session: &Session) -> Outcome {
     Ok(status)
 }
 
-/// `change train.service: restart.budget`.
+/// `change train.service: restart.budget`, `change /etc/watcherd/watcherd.toml`.
 fn planned(row: &Object, change: &str) -> String {
     let keys: Vec<_> =
         row.get("Keys").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let what = if keys.is_empty() { text(row, "Text").to_owned() } else { keys.join(" ") };
     let what = if what.is_empty() { what } else { format!(": {what}") };
-    escaped(&format!("{change} {}{what}", text(row, "Unit"))).into_owned()
+    escaped(&format!("{change} {}{}{what}", text(row, "Unit"), text(row, "File"))).into_owned()
 }
 
 /// `FILE:LINE: what is wrong`; the text may name the file already.

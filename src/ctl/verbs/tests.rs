@@ -266,11 +266,12 @@ async fn reload_prints_the_plan_and_fails_on_errors() {
             dict(json!({"Unit": "train.service", "Change": "change", "Keys": ["restart.budget"], "Text": "x"})),
             dict(json!({"Unit": "old.service", "Change": "unchanged", "Keys": [], "Text": ""})),
             dict(json!({"File": "/etc/a.toml", "Change": "warning", "Text": "/etc/a.toml:3: unknown key"})),
+            dict(json!({"File": "/etc/watcherd.toml", "Change": "change", "Text": ""})),
         ]
     };
     let fake = Fake::with(Script { plan: plan(), ..script() }).await;
     let printed = fake.run(&["reload"]).await;
-    assert_eq!((printed.status, printed.out.as_str()), (0, "change train.service: restart.budget\n"));
+    assert_eq!((printed.status, printed.out.as_str()), (0, "change train.service: restart.budget\nchange /etc/watcherd.toml\n"));
     assert_eq!(printed.err, "watcherctl: warning: /etc/a.toml:3: unknown key\n");
     let mut broken = plan();
     broken.push(dict(json!({"File": "/etc/b.toml", "Change": "error", "Text": "not TOML"})));
@@ -363,7 +364,9 @@ async fn on_a_bus_only_the_daemon_is_believed_and_locks_outlive_its_restart() {
             sent.await.expect("the bus runs");
             daemon.change("queue.service", json!({"Phase": "stalled"})).await;
             daemon.change("queue.service", json!({"Phase": "working"})).await;
-            tokio::task::yield_now().await;
+            // No faster than the bus can pass it on.
+            let bus = Some("org.freedesktop.DBus");
+            stranger.call_method(bus, "/", bus, "GetId", &()).await.expect("the bus runs");
         }
     };
     let printed = tokio::select! {

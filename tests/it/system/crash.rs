@@ -124,6 +124,19 @@ fn a_stop_by_a_person_meanwhile_is_respected() {
 }
 
 #[test]
+fn why_and_since_when_a_worker_is_down_is_known_after_a_restart() {
+    let machine = with_worker(Suite::Bookworm, QUICK, SLEEPER);
+    machine.ok(&["watcherctl", "stop", "w"]);
+    machine.until_property("w.service", "Phase", "inactive");
+    let said = || ["Reason", "PhaseTimestamp"].map(|property| machine.property("w.service", property));
+    let before = said();
+    assert!(before[0].contains("stopped by root"), "{before:?}");
+    machine.ok(&["systemctl", "restart", "watcherd"]);
+    machine.until_property("w.service", "Phase", "inactive");
+    assert_eq!(said(), before);
+}
+
+#[test]
 fn a_planned_restart_happens_after_all_and_only_once() {
     let policy = QUICK.replace("\"0s\"", "\"2s\"");
     for suite in SUITES {

@@ -285,7 +285,8 @@ fn a_test_notice_says_why_it_was_not_sent() {
     machine.write("/etc/watcherd/watcherd.toml", hang);
     machine.write("/etc/systemd/system/watcherd-notify@.service.d/quick.conf", "[Service]\nTimeoutStartSec=1s\n");
     machine.ok(&["systemctl", "daemon-reload"]);
-    machine.ok(&["watcherctl", "reload"]);
+    assert_eq!(machine.ok(&["watcherctl", "reload"]), "change /etc/watcherd/watcherd.toml\n");
+    assert_eq!(machine.ok(&["watcherctl", "reload"]), "Nothing changes.\n");
     let (status, said) = tried(&test);
     assert_eq!(status, Some(1));
     let expected = "`journalctl -u watcherd-notify@1.service` may say more";

@@ -112,7 +112,7 @@ fn rules_of_the_admin_count_after_a_reload() {
     machine.until("the first verdict", || said(&machine).contains("nothing says why").then_some(()));
     machine.ok(&["mkdir", "-p", "/etc/watcherd/rules.d"]);
     machine.write("/etc/watcherd/rules.d/ours.toml", rule);
-    machine.ok(&["systemctl", "reload", "watcherd"]);
+    assert!(machine.ok(&["watcherctl", "reload"]).contains("change /etc/watcherd/rules.d/ours.toml\n"));
     machine.ok(&["systemctl", "start", "w"]);
     machine.until_property("w.service", "Cause", "service-unreachable");
     let why = machine.ok(&["watcherctl", "why", "w"]);
