@@ -16,6 +16,7 @@ files! {
     "files.toml"
     "harmless.toml"
     "host.toml"
+    "languages.toml"
     "memory.toml"
     "network.toml"
     "process.toml"

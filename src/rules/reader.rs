@@ -117,6 +117,11 @@ impl Reader {
         self.look(Origin { source, at, pid }, line);
     }
 
+    /// Reads one line of the kernel's, as dmesg or journalctl print it.
+    pub fn kernel_line(&mut self, line: &[u8]) {
+        self.line(Some(Source::Kernel), Wall::NEVER, 0, split(line).text);
+    }
+
     /// Reads the lines of a block of a plain log; the block must end at the end of a line.
     pub fn block(&mut self, block: &[u8]) {
         let rules = self.rules.clone();

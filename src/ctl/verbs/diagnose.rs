@@ -12,7 +12,7 @@ use crate::ctl::unit_run;
 use crate::ctl::verbs::check::mode;
 use crate::engine::classify::Verdict;
 use crate::engine::event::RunEnd;
-use crate::engine::evidence::{Clues, Source};
+use crate::engine::evidence::Clues;
 use crate::engine::judge::judge;
 use crate::engine::time::Wall;
 use crate::rules::{Reader, Rules};
@@ -52,7 +52,7 @@ fn single(session: &Session, rules: &Arc<Rules>, given: &Diagnose) -> Outcome {
         let kernel = File::open(path).map_err(cannot)?;
         log::blocks(kernel, |block, _| {
             for line in block.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                reader.line(Some(Source::Kernel), Wall::NEVER, 0, line);
+                reader.kernel_line(line);
             }
         })
         .map_err(cannot)?;
@@ -140,7 +140,7 @@ fn verdict(rules: &Arc<Rules>, case: &Case) -> Result<Verdict, String> {
     let end = case.end()?;
     let mut reader = Reader::new(rules.clone());
     for text in case.kernel.iter().flatten().flat_map(|text| text.lines()) {
-        reader.line(Some(Source::Kernel), Wall::NEVER, 0, text.as_bytes());
+        reader.kernel_line(text.as_bytes());
     }
     for text in case.journal.iter().flatten().flat_map(|text| text.lines()) {
         reader.line(None, Wall::NEVER, 0, text.as_bytes());
