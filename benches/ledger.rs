@@ -111,6 +111,8 @@ fn worker(name: &WorkerName) -> SavedWorker {
         name: name.clone(),
         origin: SavedOrigin::Policy,
         phase: Phase::Working,
+        since: Wall(1),
+        remark: "stopped by root".into(),
         invocation: Some(InvocationId([7; 16])),
         run_ended: false,
         seen: Wall(19_999 * DAY),

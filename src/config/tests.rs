@@ -737,14 +737,16 @@ fn uncommented(sample: &str) -> String {
 
 #[test]
 fn files_that_put_other_settings_or_rules_in_force_are_known() {
-    let rule = |name: &str| format!("[[rule]]\nname = \"{name}\"\ncause = \"unknown\"\npatterns = [\"pump\"]\nexamples = [\"pump\"]\n");
+    let rule = |name: &str| {
+        format!("[[rule]]\nname = \"{name}\"\ncause = \"unknown\"\npatterns = [\"pump\"]\nexamples = [\"pump\"]\n")
+    };
     let (settings, rules) = ("etc/watcherd/watcherd.toml", "etc/watcherd/rules.d/r.toml");
     let worker = ("etc/watcherd/workers.d/w.toml", "[worker]\nunits = [\"w.service\"]\n");
     let one = Root::new(&[(settings, "[manager]\nmax-jobs = 3\n"), (rules, &rule("a.b")), worker]);
     let before = one.load();
-    assert_eq!(before.changed(&one.load()), [PathBuf::new(); 0]);
+    assert_eq!(before.changed(&one.load()), Vec::<PathBuf>::new());
     fs::write(one.path(settings), "# Other words.\n[manager]\nmax-jobs = 3\n").expect("it is ours");
-    assert_eq!(before.changed(&one.load()), [PathBuf::new(); 0], "the words are not what counts");
+    assert_eq!(before.changed(&one.load()), Vec::<PathBuf>::new(), "the words are not what counts");
     fs::write(one.path(settings), "[manager]\nmax-jobs = 4\n").expect("it is ours");
     fs::write(one.path(rules), rule("c.d")).expect("it is ours");
     assert_eq!(before.changed(&one.load()), [one.path(settings), one.path(rules)]);
@@ -786,7 +788,7 @@ fn ways_to_send_notices_are_read_and_apprise_is_found_by_its_file() {
     assert!(root.load().policies.settings.notify.ways.apprise);
     let before = root.load();
     fs::remove_file(&file).expect("it is ours");
-    assert_eq!(before.changed(&root.load()), [file.clone()]);
+    assert_eq!(before.changed(&root.load()), std::slice::from_ref(&file));
     assert_eq!(root.load().changed(&before), [file]);
     assert!(!Root::new(&[("usr/lib/watcherd/apprise.conf", "x")]).load().policies.settings.notify.ways.apprise);
 }

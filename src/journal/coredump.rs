@@ -43,8 +43,12 @@ pub fn match_unit(journal: &mut Journal, unit: &str, scope: Scope) -> Result<(),
 
 /// The current entry, unless it is of somebody who only claims to be systemd-coredump.
 pub fn read(journal: &mut Journal) -> Result<Option<CoreDump>, JournalError> {
-    let writer = journal.text(c"_SYSTEMD_UNIT")?.unwrap_or_default();
-    if !writer.starts_with("systemd-coredump@") {
+    // systemd-coredump ends when it has written, and journald, where it is busy, finds no unit of its then.
+    let trusted = match journal.text(c"_SYSTEMD_UNIT")? {
+        Some(writer) => writer.starts_with("systemd-coredump@"),
+        None => journal.text(c"_UID")?.is_some_and(|uid| is_its_user(&uid)),
+    };
+    if !trusted {
         return Ok(None);
     }
     let number = |text: Option<String>| text.and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
@@ -62,6 +66,13 @@ pub fn read(journal: &mut Journal) -> Result<Option<CoreDump>, JournalError> {
         let _ = write!(text, "\n{frame}");
     }
     Ok(Some(CoreDump { pid, name, threads: threads(&message), crashed, text }))
+}
+
+/// Whether that is a user as whom nobody but root and systemd-coredump writes. For a process of an ordinary user it writes
+/// as that user, so that the entry is the user's to read: such an entry needs the unit as its proof.
+fn is_its_user(uid: &str) -> bool {
+    let own = || nix::unistd::User::from_name("systemd-coredump").ok().flatten();
+    uid == "0" || own().is_some_and(|user| user.uid.to_string() == uid)
 }
 
 /// The stack of the first thread that is told, which is the one that crashed.

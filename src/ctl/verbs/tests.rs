@@ -271,7 +271,10 @@ async fn reload_prints_the_plan_and_fails_on_errors() {
     };
     let fake = Fake::with(Script { plan: plan(), ..script() }).await;
     let printed = fake.run(&["reload"]).await;
-    assert_eq!((printed.status, printed.out.as_str()), (0, "change train.service: restart.budget\nchange /etc/watcherd.toml\n"));
+    assert_eq!(
+        (printed.status, printed.out.as_str()),
+        (0, "change train.service: restart.budget\nchange /etc/watcherd.toml\n")
+    );
     assert_eq!(printed.err, "watcherctl: warning: /etc/a.toml:3: unknown key\n");
     let mut broken = plan();
     broken.push(dict(json!({"File": "/etc/b.toml", "Change": "error", "Text": "not TOML"})));

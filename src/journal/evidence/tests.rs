@@ -159,6 +159,18 @@ fn what_anybody_can_claim_is_not_believed() {
 }
 
 #[test]
+fn a_core_dump_counts_although_journald_was_too_late_to_see_whose_word_it_is() {
+    let bare = |uid| {
+        let mut fields = with(core(b""), &[("_PID", b"666"), ("_UID", uid)]);
+        fields.retain(|(name, _)| *name != "_SYSTEMD_UNIT");
+        fields
+    };
+    let export = [earlier(), line(1, &bare(b"0"), b"#0  raise"), line(2, &bare(b"1000"), b"#0  lie")].concat();
+    let Some(evidence) = of(&export, &wanted()) else { return };
+    assert_eq!(told(&evidence), [(Source::CoreDump, "SIGSEGV in /usr/bin/python3.11 (pid 72)\n#0  raise")]);
+}
+
+#[test]
 fn lines_of_other_runs_are_left_out_and_lines_without_a_run_are_kept() {
     let bare: Fields<'_> = vec![("_SYSTEMD_UNIT", b"a.service"), ("_PID", b"75")];
     let named = |run: &'static [u8]| with(bare.clone(), &[("WATCHERD_RUN", run)]);
