@@ -24,7 +24,7 @@ pub struct CoreDump {
     pub name: String,
     /// The ids of the threads whose stacks are told.
     pub threads: Vec<u32>,
-    /// When it crashed, if that is told; the entry follows when the core is written.
+    /// When it crashed, if that is told, in whole seconds (%t in core(5)); the entry follows when the core is written.
     pub crashed: Option<Wall>,
     pub text: String,
 }

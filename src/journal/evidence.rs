@@ -27,6 +27,9 @@ pub const LAST_LINES: usize = 2_000;
 /// The first so many lines are kept too, because they say what was run.
 pub const FIRST_LINES: usize = 100;
 
+/// The time of a crash is told in whole seconds.
+const WHOLE_SECOND: Duration = Duration::from_secs(1);
+
 /// How late others write down what happened in a run.
 const SLACK: Duration = Duration::from_secs(2);
 
@@ -315,7 +318,9 @@ impl Run<'_> {
             let Some(dump) = coredump::read(journal)? else { return Ok(ControlFlow::Continue(())) };
             let crashed = dump.crashed.unwrap_or(at);
             let known = dump.pid == self.wanted.pid || self.pids.contains(&dump.pid);
-            if crashed < in_time.since || crashed > in_time.until || (at > in_time.until && !known) {
+            // A process that has lived for less than a second may seem to have crashed before it began.
+            let second = if known { WHOLE_SECOND } else { Duration::ZERO };
+            if crashed + second < in_time.since || crashed > in_time.until || (at > in_time.until && !known) {
                 return Ok(ControlFlow::Continue(()));
             }
             self.pids.extend(dump.threads);

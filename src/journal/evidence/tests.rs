@@ -171,6 +171,20 @@ fn a_core_dump_counts_although_journald_was_too_late_to_see_whose_word_it_is() {
 }
 
 #[test]
+fn a_run_that_has_lived_for_less_than_a_second_has_its_core_dump() {
+    let writer = b"systemd-coredump@3-99-0.service";
+    let dump = |pid| with(core(writer), &[("COREDUMP_PID", pid), ("COREDUMP_TIMESTAMP", b"1000000000")]);
+    let export = [
+        earlier(),
+        line(900, &dump(b"70"), b"#0  of the run"),
+        line(910, &dump(b"72"), b"#0  of the run before, perhaps"),
+    ];
+    let run = Wanted { since: Wall(BEGIN + 400_000), until: Wall(BEGIN + 950_000), ..wanted() };
+    let Some(evidence) = of(&export.concat(), &run) else { return };
+    assert_eq!(told(&evidence), [(Source::CoreDump, "SIGSEGV in /usr/bin/python3.11 (pid 70)\n#0  of the run")]);
+}
+
+#[test]
 fn lines_of_other_runs_are_left_out_and_lines_without_a_run_are_kept() {
     let bare: Fields<'_> = vec![("_SYSTEMD_UNIT", b"a.service"), ("_PID", b"75")];
     let named = |run: &'static [u8]| with(bare.clone(), &[("WATCHERD_RUN", run)]);
