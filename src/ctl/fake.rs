@@ -145,7 +145,9 @@ pub struct Bus {
 impl Bus {
     /// `None` where there is no dbus-daemon.
     pub fn start() -> Option<Bus> {
-        let command = ["--session", "--nofork", "--nopidfile", "--print-address=1"];
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = format!("--address=unix:dir={}", directory.path().display());
+        let command = ["--session", "--nofork", "--nopidfile", "--print-address=1", &address];
         let spawned = Command::new("dbus-daemon").args(command).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let Ok(mut daemon) = spawned else {
             eprintln!("skipped: there is no dbus-daemon");
@@ -153,7 +155,6 @@ impl Bus {
         };
         let mut address = String::new();
         BufReader::new(daemon.stdout.take()?).read_line(&mut address).ok()?;
-        let directory = tempfile::tempdir().expect("a directory");
         let flag = directory.path().join("flag").to_str().expect("UTF-8").to_owned();
         Some(Bus { daemon, address: address.trim().to_owned(), directory, flag })
     }

@@ -15,11 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Bus {
     daemon: Child,
     address: String,
+    /// Where its socket is.
+    _directory: tempfile::TempDir,
 }
 
 impl Bus {
     fn start() -> Option<Bus> {
-        let command = ["--session", "--nofork", "--nopidfile", "--print-address=1"];
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = format!("--address=unix:dir={}", directory.path().display());
+        let command = ["--session", "--nofork", "--nopidfile", "--print-address=1", &address];
         let spawned = Command::new("dbus-daemon").args(command).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let Ok(mut daemon) = spawned else {
             eprintln!("skipped: there is no dbus-daemon");
@@ -27,7 +31,7 @@ impl Bus {
         };
         let mut address = String::new();
         BufReader::new(daemon.stdout.take()?).read_line(&mut address).ok()?;
-        Some(Bus { daemon, address: address.trim().to_owned() })
+        Some(Bus { daemon, address: address.trim().to_owned(), _directory: directory })
     }
 
     async fn connect(&self) -> Connection {

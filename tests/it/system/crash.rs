@@ -128,7 +128,7 @@ fn why_and_since_when_a_worker_is_down_is_known_after_a_restart() {
     let machine = with_worker(Suite::Bookworm, QUICK, SLEEPER);
     machine.ok(&["watcherctl", "stop", "w"]);
     machine.until_property("w.service", "Phase", "inactive");
-    let said = || ["Reason", "PhaseTimestamp"].map(|property| machine.property("w.service", property));
+    let said = || ["PhaseReason", "PhaseTimestamp"].map(|property| machine.property("w.service", property));
     let before = said();
     assert!(before[0].contains("stopped by root"), "{before:?}");
     machine.ok(&["systemctl", "restart", "watcherd"]);
