@@ -39,7 +39,7 @@ pub struct Saved {
 pub struct SavedWorker {
     pub name: WorkerName,
     pub origin: SavedOrigin,
-    /// The phase when it was saved; what is known meanwhile is told from what is seen.
+    /// The phase when it was saved; the present one is worked out from what is seen.
     pub phase: Phase,
     /// Since when it is in that phase.
     pub since: Wall,
