@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use watcherd::engine::cause::Cause;
 use watcherd::engine::ids::{IncidentId, InvocationId, WorkerName};
 use watcherd::engine::recurrence::Recurrence;
-use watcherd::engine::saved::{SavedOrigin, SavedPace, SavedProgress, SavedRemedies, SavedWorker};
+use watcherd::engine::saved::{SavedPace, SavedProgress, SavedRemedies, SavedWorker};
 use watcherd::engine::time::{Mono, Now, Wall};
 use watcherd::engine::view::{IncidentResult, IncidentState, IncidentView, Phase, RemedyView};
 use watcherd::store::{Batch, Store};
@@ -108,27 +108,19 @@ fn worker(name: &WorkerName) -> SavedWorker {
         ..Recurrence::default()
     };
     SavedWorker {
-        name: name.clone(),
-        origin: SavedOrigin::Policy,
         phase: Phase::Working,
         since: Wall(1),
         remark: "stopped by root".into(),
         invocation: Some(InvocationId([7; 16])),
-        run_ended: false,
         seen: Wall(19_999 * DAY),
         intended_up: true,
-        completed: false,
-        quarantine: None,
-        paused: false,
         attempts: times,
         failures: 2,
         cause: Some(Cause::Segfault),
-        incident: None,
-        restart_due: None,
         remedies: SavedRemedies { recurrences: vec![(Cause::Segfault, known)], ..SavedRemedies::default() },
         runs: 40,
         downtime: Duration::from_secs(90),
-        finished: Wall::NEVER,
+        ..SavedWorker::new(name.clone())
     }
 }
 

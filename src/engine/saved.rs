@@ -74,6 +74,35 @@ pub struct SavedWorker {
     pub finished: Wall,
 }
 
+impl SavedWorker {
+    /// One of a policy of which nothing is known yet.
+    pub fn new(name: WorkerName) -> SavedWorker {
+        SavedWorker {
+            name,
+            origin: SavedOrigin::Policy,
+            phase: Phase::Inactive,
+            since: Wall::NEVER,
+            remark: String::new(),
+            invocation: None,
+            run_ended: false,
+            seen: Wall::NEVER,
+            intended_up: false,
+            completed: false,
+            quarantine: None,
+            paused: false,
+            attempts: Vec::new(),
+            failures: 0,
+            cause: None,
+            incident: None,
+            restart_due: None,
+            remedies: SavedRemedies::default(),
+            runs: 0,
+            downtime: Duration::ZERO,
+            finished: Wall::NEVER,
+        }
+    }
+}
+
 /// What was tried against a worker's failures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SavedRemedies {

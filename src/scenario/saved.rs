@@ -17,7 +17,7 @@ use crate::engine::saved::{
 };
 use crate::engine::time::{Mono, Now, Wall};
 use crate::engine::until::Until;
-use crate::engine::view::{IncidentResult, IncidentState, IncidentView, NoticeStage, NoticeState, Phase, RemedyView};
+use crate::engine::view::{IncidentResult, IncidentState, IncidentView, NoticeStage, NoticeState, RemedyView};
 use std::time::Duration;
 
 /// Begins what belongs to one part of a line that has several.
@@ -58,7 +58,7 @@ pub fn read(line: &mut Line, saved: &mut Saved) -> Result<(), String> {
     match line.take_word().unwrap_or_default().as_str() {
         "clock" => clock(line, saved)?,
         "worker" => {
-            let mut read = empty_worker()?;
+            let mut read = SavedWorker::new(nobody()?);
             worker(line, &mut read)?;
             saved.workers.push(read);
         }
@@ -99,32 +99,6 @@ fn clock(line: &mut Line, saved: &mut Saved) -> Result<(), String> {
 
 fn nobody() -> Result<WorkerName, String> {
     WorkerName::parse("nobody").map_err(|error| error.to_string())
-}
-
-fn empty_worker() -> Result<SavedWorker, String> {
-    Ok(SavedWorker {
-        name: nobody()?,
-        origin: SavedOrigin::Policy,
-        phase: Phase::Inactive,
-        since: Wall::NEVER,
-        remark: String::new(),
-        invocation: None,
-        run_ended: false,
-        seen: Wall::NEVER,
-        intended_up: false,
-        completed: false,
-        quarantine: None,
-        paused: false,
-        attempts: Vec::new(),
-        failures: 0,
-        cause: None,
-        incident: None,
-        restart_due: None,
-        remedies: SavedRemedies::default(),
-        runs: 0,
-        downtime: Duration::ZERO,
-        finished: Wall::NEVER,
-    })
 }
 
 fn worker(line: &mut Line, saved: &mut SavedWorker) -> Result<(), String> {

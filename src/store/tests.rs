@@ -40,29 +40,7 @@ fn layer(written: &[(&str, &str)]) -> Layer {
 }
 
 fn worker(text: &str) -> SavedWorker {
-    SavedWorker {
-        name: name(text),
-        origin: SavedOrigin::Policy,
-        phase: Phase::Inactive,
-        since: Wall::NEVER,
-        remark: String::new(),
-        invocation: None,
-        run_ended: false,
-        seen: Wall::NEVER,
-        intended_up: false,
-        completed: false,
-        quarantine: None,
-        paused: false,
-        attempts: Vec::new(),
-        failures: 0,
-        cause: None,
-        incident: None,
-        restart_due: None,
-        remedies: SavedRemedies::default(),
-        runs: 0,
-        downtime: Duration::ZERO,
-        finished: Wall::NEVER,
-    }
+    SavedWorker::new(name(text))
 }
 
 fn rich_remedies() -> SavedRemedies {

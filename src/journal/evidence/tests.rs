@@ -159,7 +159,7 @@ fn what_anybody_can_claim_is_not_believed() {
 }
 
 #[test]
-fn a_core_dump_counts_although_journald_was_too_late_to_see_whose_word_it_is() {
+fn a_core_dump_that_root_told_counts_although_journald_was_too_late_to_see_its_unit() {
     let bare = |uid| {
         let mut fields = with(core(b""), &[("_PID", b"666"), ("_UID", uid)]);
         fields.retain(|(name, _)| *name != "_SYSTEMD_UNIT");
