@@ -55,13 +55,14 @@ impl Live {
         Live { follower, signs, watched: BTreeMap::new() }
     }
 
-    /// Reads along with the workers that the views show running.
+    /// Reads along with the workers of the views, also before they run: a program may be quicker with its first words than
+    /// systemd is with the word that it runs, and what the follower has passed by it does not come back to.
     pub fn follow(&mut self, changes: &[(ObjectId, Option<View>)]) {
         let mut changed = false;
         for (id, view) in changes {
             let ObjectId::Worker(name) = id else { continue };
             let pid = match view {
-                Some(View::Worker(view)) => Some(view.main_pid).filter(|pid| *pid != 0),
+                Some(View::Worker(view)) => Some(view.main_pid),
                 _ => None,
             };
             changed |= match pid {

@@ -77,6 +77,8 @@ pub struct UnitFacts {
     pub status_text: String,
     /// When the unit last became active.
     pub active_enter: Mono,
+    /// When the main process of the most recent run was begun, zero if unknown; it may be quicker than the unit.
+    pub main_started: Mono,
     pub traits: UnitTraits,
 }
 

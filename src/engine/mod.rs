@@ -344,7 +344,10 @@ impl Engine {
     fn apply(&mut self, event: Event) {
         match event {
             Event::ServiceManager { version } => self.systemd = version,
-            Event::Unit(name, facts) => self.observe(&name, Some(facts)),
+            Event::Unit(name, facts) => {
+                self.observe(&name, Some(facts));
+                self.take_early_signs(&name);
+            }
             Event::Gone(name) => self.observe(&name, None),
             Event::Listed(interest, rows) => self.listed(&interest, rows),
             Event::Examined(id, findings) => self.examined(id, &findings),

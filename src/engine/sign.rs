@@ -50,11 +50,16 @@ impl Engine {
         let now = self.now.mono;
         let Some(worker) = self.workers.get_mut(name) else { return };
         if !worker.is_up() || worker.run.ended || worker.run.invocation.is_none() {
+            if sign.at != Wall::NEVER {
+                worker.early_signs.truncate(WARNINGS_MAX - 1);
+                worker.early_signs.insert(0, sign);
+            }
             return;
         }
-        // journald tells of lines up to half a second later: this may be the last word of the run before.
+        // journald tells of lines up to half a second later: this may be the last word of the run before. A program may
+        // say its first one before systemd calls the unit active.
         let facts = worker.facts.as_ref().filter(|facts| facts.active == event::Active::Active);
-        if sign.at != Wall::NEVER && facts.is_some_and(|facts| self.now.mono_at(sign.at) < facts.active_enter) {
+        if sign.at != Wall::NEVER && facts.is_some_and(|facts| self.now.mono_at(sign.at) < facts.main_started) {
             return;
         }
         let policy = worker.policy.causes.get(&sign.cause);
@@ -71,6 +76,17 @@ impl Engine {
         self.touched.insert(name.clone());
         if passed {
             self.warn(name, sign.cause, reaction);
+        }
+    }
+
+    /// Takes in what the journal has told of a run before systemd did.
+    pub(super) fn take_early_signs(&mut self, name: &WorkerName) {
+        let Some(worker) = self.workers.get_mut(name) else { return };
+        let active = worker.facts.as_ref().is_some_and(|facts| facts.active == event::Active::Active);
+        if active && worker.run.invocation.is_some() && !worker.run.ended {
+            for sign in std::mem::take(&mut worker.early_signs).into_iter().rev() {
+                self.sign(name, sign);
+            }
         }
     }
 

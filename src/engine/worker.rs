@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::recurrence::Recurrence;
 use super::restart::{Ledger, Plan, count};
 use super::saved::{SavedOrigin, SavedRemedies, SavedWorker};
-use super::sign::Warning;
+use super::sign::{Sign, Warning};
 use super::time::{Mono, Now, Span, Wall};
 use super::view::{Phase, PolicyRows, WorkerView};
 use super::watch::Watch;
@@ -81,6 +81,8 @@ pub(super) struct Worker {
     pub oversight: Oversight,
     /// Signs of trouble in the current run.
     pub warnings: BTreeMap<Cause, Warning>,
+    /// Signs that were told while it was down, newest first: the journal may be quicker than systemd's word that it runs.
+    pub early_signs: Vec<Sign>,
     /// The newest start or stop that is under way.
     pub flight: Option<ActionId>,
     /// The question to the journal that must be answered before anything is judged.
@@ -189,6 +191,7 @@ impl Worker {
             watch: Watch::default(),
             oversight: Oversight::default(),
             warnings: BTreeMap::new(),
+            early_signs: Vec::new(),
             flight: None,
             look_back: None,
             obstacle: None,

@@ -358,7 +358,7 @@ impl World<'_> {
         (facts.job, facts.frozen, facts.main_pid) = (0, false, 1);
         facts.invocation = Some(InvocationId(id));
         facts.end = RunEnd { started: now.wall, pid: 1, ..RunEnd::default() };
-        facts.active_enter = now.mono;
+        (facts.active_enter, facts.main_started) = (now.mono, now.mono);
         vec![facts]
     }
 

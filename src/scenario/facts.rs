@@ -20,7 +20,7 @@ pub struct Surroundings<'a> {
     pub now: Now,
 }
 
-/// `ACTIVE/SUB [inv=…] [since=…] …`; the invocation stays what it was unless it is named.
+/// `ACTIVE/SUB [inv=…] [since=…] [forked=…] …`; the invocation stays what it was unless it is named.
 pub fn unit(line: &mut Line, facts: &mut UnitFacts, around: &Surroundings<'_>) -> Result<(), String> {
     let mut state = State(facts.active, facts.sub.clone());
     line.word(&mut state, "ACTIVE/SUB")?;
@@ -34,6 +34,7 @@ pub fn unit(line: &mut Line, facts: &mut UnitFacts, around: &Surroundings<'_>) -
     facts.invocation = if lost { None } else { named.or(known) };
     let same = former.filter(|former| former.active == facts.active && former.invocation == facts.invocation);
     line.pair("since", &mut facts.active_enter, same.map_or(around.now.mono, |former| former.active_enter))?;
+    line.pair("forked", &mut facts.main_started, same.map_or(around.now.mono, |former| former.main_started))?;
     line.pair("job", &mut facts.job, 0)?;
     let pid = if facts.active == Active::Active { USUAL_PID } else { 0 };
     line.pair("pid", &mut facts.main_pid, pid)?;

@@ -17,7 +17,7 @@
 //! no-policies                                            what is in force is told anew, before `reload`
 //!
 //! TIME unit NAME ACTIVE/SUB [inv=a] [job=1] [result=R exit=N|signal=N|dump=N] [frozen] [load=masked] [status="…"]
-//!           [no-inv] [since=TIME] [pid=N] [ended=TIME] [begun=TIME] [main=PID] [restarts=N]
+//!           [no-inv] [since=TIME] [forked=TIME] [pid=N] [ended=TIME] [begun=TIME] [main=PID] [restarts=N]
 //! TIME gone NAME | listed [NAME…] | beat NAME 5/100 [NAME=N…] | systemd 252 | host-stopping | host-goes-on | nothing
 //! TIME seen NAME ACTIVE/SUB … | unseen NAME                  nobody was told but by the next `listed`
 //! TIME read NAME SOURCE [NAME=N…] [cursor=…] [stage=…] | unreadable NAME SOURCE "why"

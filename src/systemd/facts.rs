@@ -66,6 +66,9 @@ fn apply_run(properties: &Properties<'_>, facts: &mut UnitFacts) {
     if let Some(at) = wall(properties, "ExecMainStartTimestamp") {
         facts.end.started = at;
     }
+    if let Some(at) = number(properties, "ExecMainStartTimestampMonotonic") {
+        facts.main_started = Mono(i64::try_from(at).unwrap_or(i64::MAX));
+    }
     if let Some(at) = wall(properties, "ExecMainExitTimestamp") {
         facts.end.ended = at;
     }
@@ -184,6 +187,7 @@ mod tests {
             ("ExecMainStatus", Variant::from(9i32)),
             ("ExecMainPID", Variant::from(42u32)),
             ("ExecMainStartTimestamp", Variant::from(5u64)),
+            ("ExecMainStartTimestampMonotonic", Variant::from(4u64)),
             ("ExecMainExitTimestamp", Variant::from(6u64)),
             ("NRestarts", Variant::from(3u32)),
             ("FreezerState", Variant::from("running")),
@@ -198,7 +202,7 @@ mod tests {
         assert_eq!(facts.end.result, UnitResult::Signal);
         assert_eq!(facts.end.exit, Exit::Killed(9));
         assert_eq!((facts.end.pid, facts.end.started, facts.end.ended), (42, Wall(5), Wall(6)));
-        assert_eq!(facts.restarts, 3);
+        assert_eq!((facts.main_started, facts.restarts), (Mono(4), 3));
         assert!(facts.traits.restarts_itself && facts.traits.oneshot && facts.traits.watchdog.is_none());
     }
 

@@ -382,7 +382,7 @@ impl Model {
             Step::Up => {
                 let Some(unit) = self.units.get_mut(name) else { return };
                 unit.facts.job = 0;
-                unit.facts.active_enter = now.mono;
+                (unit.facts.active_enter, unit.facts.main_started) = (now.mono, now.mono);
                 set(unit, Active::Active, "running");
                 self.signal(name);
                 self.release(name, Outcome::Ok, now);
