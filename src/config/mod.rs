@@ -76,19 +76,14 @@ enum Content {
     Rules(Arc<Vec<Rule>>),
 }
 
-impl Content {
-    /// Whether they hold other settings or other rules.
-    fn differs(&self, other: &Content) -> bool {
-        let settings = |content: &Content| match content {
-            Content::Settings(settings, _) => (**settings).clone(),
-            _ => Settings::default(),
-        };
-        let rules = |content: &Content| match content {
-            Content::Rules(rules) => rules.clone(),
-            _ => Arc::default(),
-        };
-        settings(self) != settings(other) || rules(self) != rules(other)
-    }
+/// What a file, or its absence, puts in force besides policies.
+#[derive(PartialEq)]
+enum InForce<'a> {
+    Nothing,
+    Settings(&'a Settings),
+    Rules(&'a [Rule]),
+    /// The package's rules of that name, which no file of the admin's hides.
+    Packaged,
 }
 
 impl Loaded {
@@ -109,16 +104,24 @@ impl Loaded {
 
     /// The files with settings or rules of which `fresh` puts something else in force; policies show in their workers.
     pub fn changed(&self, fresh: &Loaded) -> Vec<PathBuf> {
-        let in_force = |name: &str| {
-            let file = self.files.iter().find(|file| file.name == name);
-            file.map_or(&Content::Nothing, |file| &file.content)
-        };
         let gone = self.files.iter().filter(|file| !fresh.files.iter().any(|other| other.name == file.name));
-        let gone = gone.filter(|file| file.content.differs(&Content::Nothing));
-        let files = fresh.files.iter().filter(|file| in_force(&file.name).differs(&file.content)).chain(gone);
+        let files =
+            fresh.files.iter().chain(gone).filter(|file| self.in_force(&file.name) != fresh.in_force(&file.name));
         let apprise = [&self.apprise, &fresh.apprise].into_iter().flatten();
         let apprise = apprise.filter(|_| self.apprise.is_some() != fresh.apprise.is_some());
         files.map(|file| &file.path).chain(apprise).cloned().collect()
+    }
+
+    fn in_force(&self, name: &str) -> InForce<'_> {
+        let Some(file) = self.files.iter().find(|file| file.name == name) else {
+            let packaged = PACKAGED.iter().any(|(packaged, _)| name.strip_prefix("rules.d/") == Some(*packaged));
+            return if packaged { InForce::Packaged } else { InForce::Nothing };
+        };
+        match &file.content {
+            Content::Settings(settings, _) if **settings != Settings::default() => InForce::Settings(settings),
+            Content::Rules(rules) if !rules.is_empty() => InForce::Rules(rules),
+            _ => InForce::Nothing,
+        }
     }
 
     /// The complaints because of which a file is refused: the daemon is degraded while there are any.

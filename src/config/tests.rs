@@ -754,6 +754,24 @@ fn files_that_put_other_settings_or_rules_in_force_are_known() {
     fs::write(one.path(settings), "").expect("it is ours");
     assert_eq!(before.changed(&one.load()), [one.path(settings), one.path(rules)]);
     assert_eq!(one.load().changed(&before), [one.path(settings), one.path(rules)]);
+    // A file of the package's name hides that one, whatever is in it.
+    let packaged = one.path("etc/watcherd/rules.d/ends.toml");
+    let without = one.load();
+    let hides = |text: &str| {
+        fs::write(&packaged, text).expect("it is ours");
+        let hidden = one.load();
+        assert_eq!(without.changed(&hidden), std::slice::from_ref(&packaged), "{text:?}");
+        assert_eq!(hidden.changed(&without), std::slice::from_ref(&packaged), "{text:?}");
+        hidden
+    };
+    let (empty, refused) = (hides(""), hides("[[rule]]\n"));
+    assert_eq!(empty.changed(&refused), Vec::<PathBuf>::new(), "either way there is nothing");
+    let other = hides(&rule("e.f"));
+    assert_eq!(refused.changed(&other), std::slice::from_ref(&packaged));
+    fs::remove_file(&packaged).expect("it is ours");
+    std::os::unix::fs::symlink("/dev/null", &packaged).expect("a symlink");
+    assert_eq!(without.changed(&one.load()), std::slice::from_ref(&packaged), "masked");
+    assert_eq!(other.changed(&one.load()), std::slice::from_ref(&packaged));
 }
 
 #[test]

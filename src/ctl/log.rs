@@ -6,13 +6,17 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// How much is read at once, in bytes.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 4 << 20;
 
 /// Gives every block of whole lines to `take`, with the number of bytes read so far.
 ///
 /// Of a line that is longer than a block only the beginning is given.
-pub fn blocks(mut input: impl Read, mut take: impl FnMut(&[u8], u64)) -> io::Result<()> {
-    let mut buffer = vec![0; 2 * BLOCK];
+pub fn blocks(input: impl Read, take: impl FnMut(&[u8], u64)) -> io::Result<()> {
+    blocks_of(BLOCK, input, take)
+}
+
+fn blocks_of(size: usize, mut input: impl Read, mut take: impl FnMut(&[u8], u64)) -> io::Result<()> {
+    let mut buffer = vec![0; 2 * size];
     let (mut filled, mut total, mut skipping) = (0, 0, false);
     loop {
         let count = match input.read(&mut buffer[filled..]) {
@@ -20,37 +24,26 @@ pub fn blocks(mut input: impl Read, mut take: impl FnMut(&[u8], u64)) -> io::Res
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
+        let done = count == 0;
         total += count as u64;
-        if count == 0 {
-            if filled > 0 && !skipping {
-                take(&buffer[..filled], total);
-            }
+        filled += count;
+        // Pipes give little at a time.
+        if !done && filled < size {
+            continue;
+        }
+        let text = &buffer[..filled];
+        let newline = memchr::memrchr(b'\n', text);
+        let end = if done { filled } else { newline.map_or(filled, |at| at + 1) };
+        let begin = if skipping { memchr::memchr(b'\n', text).map_or(end, |at| at + 1) } else { 0 };
+        if begin < end {
+            take(&text[begin..end], total);
+        }
+        if done {
             return Ok(());
         }
-        filled += count;
-        let fresh = filled - count;
-        match memchr::memrchr(b'\n', &buffer[fresh..filled]) {
-            Some(at) => {
-                let end = fresh + at + 1;
-                let begin = match skipping {
-                    true => memchr::memchr(b'\n', &buffer[..end]).map_or(end, |first| first + 1),
-                    false => 0,
-                };
-                skipping = false;
-                if begin < end {
-                    take(&buffer[begin..end], total);
-                }
-                buffer.copy_within(end..filled, 0);
-                filled -= end;
-            }
-            None if skipping => filled = 0,
-            None if filled >= BLOCK => {
-                take(&buffer[..filled], total);
-                filled = 0;
-                skipping = true;
-            }
-            None => {}
-        }
+        skipping = newline.is_none();
+        buffer.copy_within(end..filled, 0);
+        filled -= end;
     }
 }
 
@@ -119,12 +112,13 @@ mod tests {
 
     #[test]
     fn blocks_hold_whole_lines() {
-        let text = b"one\ntwo\nthree";
-        for step in 1..20 {
+        let text = b"one\ntwo\n\nthree";
+        for (step, size) in (1..20).flat_map(|step| (6..20).map(move |size| (step, size))) {
             let mut all = Vec::new();
-            blocks(Drip(text, step), |block, _| {
-                assert!(block.ends_with(b"\n") || block.ends_with(b"three"));
+            blocks_of(size, Drip(text, step), |block, total| {
+                assert!(block.ends_with(b"\n") || block.ends_with(b"three"), "{step} {size} {block:?}");
                 all.extend_from_slice(block);
+                assert!(block.len() <= 2 * size && all.len() as u64 <= total);
             })
             .expect("readable");
             assert_eq!(all, text);
@@ -133,16 +127,19 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_cut() {
-        let mut text = vec![b'x'; 5 * BLOCK];
-        text.extend_from_slice(b"\nlast\n");
-        let (mut most, mut tail) = (0, Vec::new());
-        blocks(&text[..], |block, _| {
-            most = most.max(block.len());
-            tail = block.to_vec();
-        })
-        .expect("readable");
-        assert!(most <= 2 * BLOCK);
-        assert_eq!(tail, b"last\n");
+        for (step, size) in (1..20).flat_map(|step| (6..20).map(move |size| (step, size))) {
+            let mut text = b"first\n".to_vec();
+            text.resize(5 * size, b'x');
+            text.extend_from_slice(b"\nlast\n");
+            let (mut all, mut most) = (Vec::new(), 0);
+            blocks_of(size, Drip(&text, step), |block, _| {
+                most = most.max(block.len());
+                all.extend_from_slice(block);
+            })
+            .expect("readable");
+            assert!(most <= 2 * size && all.len() <= 4 * size + b"last\n".len());
+            assert!(all.starts_with(b"first\nx") && all.ends_with(b"xlast\n"), "{step} {size}");
+        }
     }
 
     #[test]

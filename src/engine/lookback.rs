@@ -69,6 +69,10 @@ impl Engine {
             };
         }
         if rebooted {
+            // Whatever it was, it is not why the unit is down now; a task that was done still is.
+            if !worker.completed {
+                worker.remark.clear();
+            }
             worker.bare = worker.current().filter(|_| up && !worker.tuning.is_empty());
             worker.run.ended = true;
             let made_anew = worker.definition.is_some();

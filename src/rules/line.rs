@@ -88,18 +88,20 @@ fn source(identifier: &[u8]) -> Source {
     }
 }
 
-/// Takes terminal escapes out of a line, into `scratch`; `None` if there are none.
-pub fn without_escapes<'a>(line: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+/// Takes terminal escapes out of a text, into `scratch`; `None` if there are none.
+pub fn without_escapes<'a>(text: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     const ESCAPE: u8 = 0x1b;
-    memchr(ESCAPE, line)?;
+    memchr(ESCAPE, text)?;
     scratch.clear();
-    let mut rest = line;
+    let mut rest = text;
     while let Some(at) = memchr(ESCAPE, rest) {
         scratch.extend_from_slice(&rest[..at]);
         rest = &rest[at + 1..];
         if let Some(body) = rest.strip_prefix(b"[") {
-            let end = body.iter().position(u8::is_ascii_alphabetic).map_or(body.len(), |end| end + 1);
-            rest = &body[end..];
+            // One that is cut off ends with its line.
+            let end = body.iter().position(|byte| byte.is_ascii_alphabetic() || *byte == b'\n').unwrap_or(body.len());
+            let letter = usize::from(body.get(end).is_some_and(u8::is_ascii_alphabetic));
+            rest = &body[end + letter..];
         }
     }
     scratch.extend_from_slice(rest);
@@ -139,6 +141,7 @@ mod tests {
         assert_eq!(without_escapes(b"a\x1b[1;31mb\x1b[0mc", &mut scratch), Some(&b"abc"[..]));
         assert_eq!(without_escapes(b"\x1b", &mut scratch), Some(&b""[..]));
         assert_eq!(without_escapes(b"\x1b[", &mut scratch), Some(&b""[..]));
+        assert_eq!(without_escapes(b"a\x1b[1\nb\x1b\nc", &mut scratch), Some(&b"a\nb\nc"[..]));
         assert_eq!(without_escapes(b"abc", &mut scratch), None);
     }
 }

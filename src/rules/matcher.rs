@@ -6,9 +6,10 @@
 
 use super::needle::needles;
 use super::rule::Rule;
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use super::sieve::{Everyday, Sieve};
 use regex::bytes::{Regex, RegexBuilder};
-use regex_syntax::ParserBuilder;
+use regex_syntax::ast::parse::ParserBuilder;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// The largest compiled form of a pattern, in bytes.
@@ -18,18 +19,12 @@ const CACHE_MAX: usize = 512 << 10;
 /// The deepest nesting of a pattern.
 const NESTING_MAX: u32 = 50;
 
-/// A block of so many bytes is part of a long log.
-const LONG: usize = 512 << 10;
-
 pub struct Matcher {
-    /// Small, for single lines.
-    literals: AhoCorasick,
-    keys: Vec<Vec<u8>>,
-    /// Large and half as quick again, for long logs; made when the first one comes.
-    quick: OnceLock<Option<AhoCorasick>>,
-    /// The patterns that need each literal.
-    needed_by: Vec<Vec<u32>>,
     patterns: Vec<Pattern>,
+    all: Index,
+    /// Those of telling rules only, for long logs; made when the first one comes.
+    telling: OnceLock<Index>,
+    everyday: Everyday,
 }
 
 pub struct Pattern {
@@ -37,61 +32,82 @@ pub struct Pattern {
     pub rule: usize,
     text: String,
     compiled: OnceLock<Option<Regex>>,
+    needles: Vec<Vec<u8>>,
+}
+
+/// Some of the patterns by their literals.
+pub struct Index {
+    sieve: Sieve,
+    /// The patterns that need each literal.
+    needed_by: Vec<Vec<usize>>,
 }
 
 impl Matcher {
-    /// Joins the patterns of rules that were checked; `None` if they are too many for one matcher.
-    pub fn new(rules: &[Rule]) -> Option<Matcher> {
+    /// Joins the patterns of rules that were checked.
+    pub fn new(rules: &[Rule]) -> Matcher {
         let mut patterns = Vec::new();
-        let mut keys: Vec<(Vec<u8>, Vec<u32>)> = Vec::new();
-        let mut places = std::collections::HashMap::new();
-        for (rule, text) in rules.iter().enumerate().flat_map(|(at, rule)| rule.patterns.iter().map(move |p| (at, p))) {
-            let Ok(found) = literals(text) else { continue };
-            let id = u32::try_from(patterns.len()).ok()?;
-            for literal in found {
-                let at = *places.entry(literal.clone()).or_insert_with(|| {
-                    keys.push((literal, Vec::new()));
-                    keys.len() - 1
-                });
-                keys[at].1.push(id);
+        let mut everyday = Everyday::new();
+        for (at, rule) in rules.iter().enumerate() {
+            for text in &rule.patterns {
+                let Ok(needles) = literals(text) else { continue };
+                patterns.push(Pattern { rule: at, text: text.clone(), compiled: OnceLock::new(), needles });
             }
-            patterns.push(Pattern { rule, text: text.clone(), compiled: OnceLock::new() });
+            let examples = if rule.tells() { &[][..] } else { &rule.examples };
+            examples.iter().chain(&rule.counter_examples).for_each(|line| everyday.read(line.as_bytes()));
         }
-        let (keys, needed_by): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
-        let literals = join(&keys, AhoCorasickKind::ContiguousNFA)?;
-        Some(Matcher { literals, keys, quick: OnceLock::new(), needed_by, patterns })
+        let all = Index::new(patterns.iter().enumerate(), &everyday);
+        Matcher { patterns, all, telling: OnceLock::new(), everyday }
     }
 
-    /// Where the first literal ends at or after `from`.
-    pub fn next_literal(&self, text: &[u8], from: usize) -> Option<usize> {
-        let literals = match text.len() {
-            LONG.. => self.quick.get_or_init(|| join(&self.keys, AhoCorasickKind::DFA)).as_ref(),
-            _ => None,
-        };
-        literals.unwrap_or(&self.literals).find(aho_corasick::Input::new(text).range(from..)).map(|found| found.end())
+    /// The patterns of all rules.
+    pub fn all(&self) -> &Index {
+        &self.all
     }
 
-    /// The patterns that may match the line, ascending, into `candidates`.
-    pub fn candidates(&self, line: &[u8], candidates: &mut Vec<u32>) {
-        candidates.clear();
-        let literals = self.quick.get().and_then(Option::as_ref).unwrap_or(&self.literals);
-        for found in literals.find_overlapping_iter(line) {
-            for id in &self.needed_by[found.pattern().as_usize()] {
-                if let Err(at) = candidates.binary_search(id) {
-                    candidates.insert(at, *id);
-                }
-            }
-        }
+    /// The patterns of the rules that [tell](Rule::tells).
+    pub fn telling(&self, rules: &[Rule]) -> &Index {
+        let tells = |(_, pattern): &(usize, &Pattern)| rules[pattern.rule].tells();
+        self.telling.get_or_init(|| Index::new(self.patterns.iter().enumerate().filter(tells), &self.everyday))
     }
 
-    pub fn pattern(&self, id: u32) -> &Pattern {
-        &self.patterns[id as usize]
+    pub fn pattern(&self, number: usize) -> &Pattern {
+        &self.patterns[number]
     }
 }
 
-fn join(keys: &[Vec<u8>], kind: AhoCorasickKind) -> Option<AhoCorasick> {
-    let builder = &mut AhoCorasick::builder();
-    builder.ascii_case_insensitive(true).match_kind(MatchKind::Standard).kind(Some(kind)).build(keys).ok()
+impl Index {
+    fn new<'p>(patterns: impl Iterator<Item = (usize, &'p Pattern)>, everyday: &Everyday) -> Index {
+        let mut places: HashMap<&[u8], usize> = HashMap::new();
+        let (mut literals, mut needed_by): (Vec<Vec<u8>>, Vec<Vec<usize>>) = (Vec::new(), Vec::new());
+        for (number, pattern) in patterns {
+            for needle in &pattern.needles {
+                let place = *places.entry(needle).or_insert_with(|| {
+                    literals.push(needle.clone());
+                    needed_by.push(Vec::new());
+                    literals.len() - 1
+                });
+                needed_by[place].push(number);
+            }
+        }
+        Index { sieve: Sieve::new(literals, everyday), needed_by }
+    }
+
+    /// The patterns that may match the line, ascending, into `candidates`.
+    pub fn candidates(&self, line: &[u8], candidates: &mut Vec<usize>) {
+        candidates.clear();
+        self.sieve.each(line, |literal| {
+            for number in &self.needed_by[literal] {
+                if let Err(at) = candidates.binary_search(number) {
+                    candidates.insert(at, *number);
+                }
+            }
+        });
+    }
+
+    /// A place within the first literal at or after `from`.
+    pub fn first(&self, text: &[u8], from: usize) -> Option<usize> {
+        self.sieve.first(text, from)
+    }
 }
 
 impl Pattern {
@@ -118,14 +134,9 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
 
 /// The literals of a pattern, or why there are none.
 pub fn literals(pattern: &str) -> Result<Vec<Vec<u8>>, String> {
-    let hir = ParserBuilder::new()
-        .utf8(false)
-        .unicode(false)
-        .nest_limit(NESTING_MAX)
-        .build()
-        .parse(pattern)
-        .map_err(|error| last_line(&error.to_string()))?;
-    needles(&hir).ok_or_else(|| {
+    let parsed = ParserBuilder::new().nest_limit(NESTING_MAX).build().parse(pattern);
+    let ast = parsed.map_err(|error| last_line(&error.to_string()))?;
+    needles(&ast).ok_or_else(|| {
         "the pattern can match without any fixed text; at least three letters in a row must always be there".to_owned()
     })
 }

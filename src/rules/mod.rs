@@ -7,11 +7,13 @@
 
 pub mod file;
 mod line;
+mod long;
 mod matcher;
 mod needle;
 mod packaged;
 mod reader;
 mod rule;
+mod sieve;
 mod sign;
 
 #[cfg(test)]
@@ -45,6 +47,8 @@ pub struct Rules {
     needs: Vec<Vec<usize>>,
     /// For each rule, the rules that it must not stand beside.
     unless: Vec<Vec<usize>>,
+    /// So many lines before and after a line may matter for what it tells.
+    near: usize,
 }
 
 impl Rules {
@@ -68,14 +72,14 @@ impl Rules {
                 None => {}
             }
         }
-        let matcher = Matcher::new(&list).unwrap_or_else(|| {
-            list.clear();
-            Matcher::new(&[]).expect("no patterns make no matcher that is too large")
-        });
+        let matcher = Matcher::new(&list);
         let numbers = |names: &[String]| names.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
         let needs = list.iter().map(|rule| numbers(&rule.needs)).collect();
         let unless = list.iter().map(|rule| numbers(&rule.unless)).collect();
-        Arc::new(Rules { list, matcher, needs, unless })
+        // A rule that another one needs may need a third one.
+        let near = list.iter().map(|rule| rule.within).max().unwrap_or(0).saturating_mul(2);
+        let near = usize::try_from(near).unwrap_or(usize::MAX);
+        Arc::new(Rules { list, matcher, needs, unless, near })
     }
 
     pub fn list(&self) -> &[Rule] {

@@ -3,107 +3,117 @@
 //!
 //! They are what makes many patterns cheap: a line without any of them needs no pattern at all.
 
-use regex_syntax::hir::{Class, Hir, HirKind};
+use super::sieve::SHORTEST;
+use regex_syntax::ast::{Ast, ClassBracketed, ClassSet, ClassSetItem, RepetitionKind, RepetitionRange};
 
-/// The shortest literal that may stand for a pattern, in bytes.
-pub const SHORTEST: usize = 3;
 /// Literals are cut to this length; more would find no fewer lines.
 const LONGEST: usize = 24;
 /// The most literals for one pattern.
 const MOST: usize = 256;
 
+type Set = Vec<Vec<u8>>;
+
 /// The literals of a pattern, in lower case; `None` if it can match without a text of [`SHORTEST`] bytes.
-pub fn needles(pattern: &Hir) -> Option<Vec<Vec<u8>>> {
+///
+/// What is case-insensitive in the pattern does not matter, as nothing beyond ASCII is: patterns know no Unicode.
+pub fn needles(pattern: &Ast) -> Option<Set> {
     let mut set = required(pattern)?;
-    for needle in &mut set {
-        needle.make_ascii_lowercase();
-        needle.truncate(LONGEST);
-    }
+    set.iter_mut().for_each(|needle| needle.truncate(LONGEST));
     set.sort();
     set.dedup();
-    set.iter().all(|needle| needle.len() >= SHORTEST).then_some(set)
+    Some(set)
 }
 
 /// The best set of literals of which each match contains one.
-fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
-    if let Some(whole) = exact(hir) {
-        return usable(whole);
-    }
-    match hir.kind() {
-        HirKind::Capture(capture) => required(&capture.sub),
-        HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
-        HirKind::Alternation(branches) => {
+fn required(pattern: &Ast) -> Option<Set> {
+    match pattern {
+        Ast::Group(group) => required(&group.ast),
+        Ast::Repetition(repetition) if least(&repetition.op.kind) > 0 => required(&repetition.ast),
+        Ast::Alternation(alternation) => {
             let mut all = Vec::new();
-            for branch in branches {
+            for branch in &alternation.asts {
                 all.extend(required(branch)?);
             }
             usable(all)
         }
-        HirKind::Concat(parts) => in_sequence(parts),
+        Ast::Concat(concat) => in_sequence(&concat.asts),
         _ => None,
     }
 }
 
-fn in_sequence(parts: &[Hir]) -> Option<Vec<Vec<u8>>> {
-    let mut best: Option<Vec<Vec<u8>>> = None;
-    let mut run: Vec<Vec<u8>> = vec![Vec::new()];
-    let keep = |candidate: Option<Vec<Vec<u8>>>, best: &mut Option<Vec<Vec<u8>>>| {
-        if let Some(candidate) = candidate
-            && best.as_ref().is_none_or(|best| worth(&candidate) > worth(best))
-        {
-            *best = Some(candidate);
-        }
-    };
+fn in_sequence(parts: &[Ast]) -> Option<Set> {
+    let mut best = Best::default();
+    let mut run: Set = vec![Vec::new()];
     for part in parts {
-        if matches!(part.kind(), HirKind::Look(_)) {
+        if letter(&mut run, part) {
             continue;
         }
-        let part_set = exact(part);
-        match part_set.as_ref().and_then(|set| product(&run, set)) {
+        let texts = exact(part);
+        match texts.as_ref().and_then(|texts| product(&run, texts)) {
             Some(longer) => run = longer,
             None => {
-                keep(usable(std::mem::take(&mut run)), &mut best);
-                run = part_set.unwrap_or_else(|| {
-                    keep(required(part), &mut best);
+                best.offer(usable(std::mem::take(&mut run)));
+                run = texts.unwrap_or_else(|| {
+                    best.offer(required(part));
                     vec![Vec::new()]
                 });
             }
         }
     }
-    keep(usable(run), &mut best);
-    best
+    best.offer(usable(run));
+    best.set
 }
 
-/// All texts that the expression matches, if they are few.
-fn exact(hir: &Hir) -> Option<Vec<Vec<u8>>> {
-    const FEW: usize = 4;
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => Some(vec![Vec::new()]),
-        HirKind::Literal(literal) => Some(vec![literal.0.to_vec()]),
-        HirKind::Class(Class::Bytes(class)) => {
-            let mut bytes: Vec<u8> = Vec::new();
-            for range in class.iter() {
-                for byte in range.start()..=range.end() {
-                    if !bytes.contains(&byte.to_ascii_lowercase()) {
-                        bytes.push(byte.to_ascii_lowercase());
-                    }
-                    if bytes.len() > FEW {
-                        return None;
-                    }
-                }
-            }
-            Some(bytes.into_iter().map(|byte| vec![byte]).collect())
+#[derive(Default)]
+struct Best {
+    set: Option<Set>,
+    /// Of the set, if another one was offered.
+    worth: Option<(usize, usize)>,
+}
+
+impl Best {
+    /// Takes a set that is worth more than the one before.
+    fn offer(&mut self, set: Option<Set>) {
+        let Some(set) = set else { return };
+        let Some(best) = &self.set else {
+            self.set = Some(set);
+            return;
+        };
+        let (new, old) = (worth(&set), self.worth.unwrap_or_else(|| worth(best)));
+        self.worth = Some(new.max(old));
+        if new > old {
+            self.set = Some(set);
         }
-        HirKind::Capture(capture) => exact(&capture.sub),
-        HirKind::Repetition(repetition) if (repetition.min, repetition.max) == (0, Some(1)) => {
-            let mut set = exact(&repetition.sub)?;
+    }
+}
+
+/// All texts that the pattern matches, in lower case, if they are few.
+fn exact(pattern: &Ast) -> Option<Set> {
+    match pattern {
+        Ast::Empty(_) | Ast::Flags(_) | Ast::Assertion(_) => Some(vec![Vec::new()]),
+        Ast::Literal(_) => {
+            let mut one = vec![Vec::new()];
+            letter(&mut one, pattern).then_some(one)
+        }
+        Ast::ClassBracketed(class) => few(class),
+        Ast::Group(group) => exact(&group.ast),
+        Ast::Repetition(repetition) if matches!(repetition.op.kind, RepetitionKind::ZeroOrOne) => {
+            let mut set = exact(&repetition.ast)?;
             set.push(Vec::new());
             Some(set)
         }
-        HirKind::Concat(parts) => parts.iter().try_fold(vec![Vec::new()], |run, part| product(&run, &exact(part)?)),
-        HirKind::Alternation(branches) => {
+        Ast::Concat(concat) => {
+            let mut run = vec![Vec::new()];
+            for part in &concat.asts {
+                if !letter(&mut run, part) {
+                    run = product(&run, &exact(part)?)?;
+                }
+            }
+            Some(run)
+        }
+        Ast::Alternation(alternation) => {
             let mut all = Vec::new();
-            for branch in branches {
+            for branch in &alternation.asts {
                 all.extend(exact(branch)?);
             }
             (all.len() <= MOST).then_some(all)
@@ -112,7 +122,59 @@ fn exact(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     }
 }
 
-fn product(left: &[Vec<u8>], right: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
+/// Appends a letter to each text, if that is what the pattern is. Beyond ASCII one that is written as a number is none:
+/// it may mean a byte or a character.
+fn letter(run: &mut Set, pattern: &Ast) -> bool {
+    let Ast::Literal(literal) = pattern else { return false };
+    if !literal.c.is_ascii() && literal.byte().is_some() {
+        return false;
+    }
+    let mut bytes = [0; 4];
+    let bytes = literal.c.to_ascii_lowercase().encode_utf8(&mut bytes).as_bytes();
+    run.iter_mut().for_each(|text| text.extend_from_slice(bytes));
+    true
+}
+
+/// The bytes of a class, if they are few and its own.
+fn few(class: &ClassBracketed) -> Option<Set> {
+    const FEW: usize = 4;
+    let ClassSet::Item(item) = &class.kind else { return None };
+    let items = match item {
+        _ if class.negated => return None,
+        ClassSetItem::Union(union) => &union.items,
+        one => std::slice::from_ref(one),
+    };
+    let mut set: Vec<u8> = Vec::new();
+    for item in items {
+        let (first, last) = match item {
+            ClassSetItem::Literal(literal) => (literal.c, literal.c),
+            ClassSetItem::Range(range) => (range.start.c, range.end.c),
+            _ => return None,
+        };
+        for letter in (first..=last).take(2 * FEW + 1) {
+            let byte = u8::try_from(letter).ok().filter(u8::is_ascii)?.to_ascii_lowercase();
+            if !set.contains(&byte) {
+                set.push(byte);
+            }
+        }
+        if set.len() > FEW {
+            return None;
+        }
+    }
+    Some(set.into_iter().map(|byte| vec![byte]).collect())
+}
+
+fn least(kind: &RepetitionKind) -> u32 {
+    match kind {
+        RepetitionKind::ZeroOrOne | RepetitionKind::ZeroOrMore => 0,
+        RepetitionKind::OneOrMore => 1,
+        RepetitionKind::Range(
+            RepetitionRange::Exactly(least) | RepetitionRange::AtLeast(least) | RepetitionRange::Bounded(least, _),
+        ) => *least,
+    }
+}
+
+fn product(left: &[Vec<u8>], right: &[Vec<u8>]) -> Option<Set> {
     const MOST_PRODUCTS: usize = 128;
     if right.is_empty() || left.len().saturating_mul(right.len()) > MOST_PRODUCTS {
         return None;
@@ -120,13 +182,13 @@ fn product(left: &[Vec<u8>], right: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     Some(left.iter().flat_map(|one| right.iter().map(move |other| [one.as_slice(), other].concat())).collect())
 }
 
-fn usable(set: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+fn usable(set: Set) -> Option<Set> {
     let fine = !set.is_empty() && set.len() <= MOST && set.iter().all(|needle| needle.len() >= SHORTEST);
     fine.then_some(set)
 }
 
 /// Words that stand in the lines of every day; a pattern with something rarer in it is not looked for by them.
-const COMMON: [&[u8]; 23] = [
+const COMMON: [&[u8]; 25] = [
     b"loss",
     b"http",
     b"worker",
@@ -142,6 +204,8 @@ const COMMON: [&[u8]; 23] = [
     b"process",
     b"connect",
     b"request",
+    b"limit",
+    b"rate",
     b"server",
     b"client",
     b"service",
@@ -153,28 +217,28 @@ const COMMON: [&[u8]; 23] = [
 ];
 
 /// Longer literals are rarer; beyond a dozen bytes fewer literals are better than longer ones. A common word counts as
-/// one letter, and numbers are everywhere.
+/// one letter, and a number as little more than two: they are everywhere.
 fn worth(set: &[Vec<u8>]) -> (usize, usize) {
+    const NUMBER: usize = 5;
     let rare = |needle: &Vec<u8>| {
         if needle.iter().all(|byte| !byte.is_ascii_alphabetic()) {
-            return 2;
+            return NUMBER;
         }
-        let needle = needle.to_ascii_lowercase();
         let common = COMMON.iter().filter(|word| needle.windows(word.len()).any(|part| part == **word));
-        needle.len().saturating_sub(common.map(|word| word.len() - 1).max().unwrap_or(0)).max(1)
+        2 * needle.len().saturating_sub(common.map(|word| word.len() - 1).max().unwrap_or(0)).max(1)
     };
     let shortest = set.iter().map(rare).min().unwrap_or(0);
-    (shortest.min(12), MOST.saturating_sub(set.len()))
+    (shortest.min(2 * 12), MOST.saturating_sub(set.len()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use regex_syntax::ParserBuilder;
+    use regex_syntax::ast::parse::Parser;
 
     fn of(pattern: &str) -> Option<Vec<String>> {
-        let hir = ParserBuilder::new().utf8(false).unicode(false).build().parse(pattern).expect(pattern);
-        Some(needles(&hir)?.into_iter().map(|needle| String::from_utf8_lossy(&needle).into_owned()).collect())
+        let ast = Parser::new().parse(pattern).expect(pattern);
+        Some(needles(&ast)?.into_iter().map(|needle| String::from_utf8_lossy(&needle).into_owned()).collect())
     }
 
     #[test]
@@ -188,6 +252,10 @@ mod tests {
             (r"ab+cde", &["cde"]),
             (r"foo[12]bar", &["foo1bar", "foo2bar"]),
             (r"(?:abc|def)+x", &["abc", "def"]),
+            (r"(?i)x[Aa]Cb{2,}", &["xac"]),
+            (r"foo[^x]\xe9barn\xe9?", &["barn"]),
+            ("überfüllt", &["überfüllt"]),
+            (r"(?x) a b c \# d", &["abc#d"]),
         ];
         for (pattern, expected) in cases {
             assert_eq!(of(pattern).expect(pattern), *expected, "{pattern}");
@@ -196,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_pattern_without_a_text_of_its_own_has_none() {
-        for pattern in [r"\d+", "ab", ".*", "(?:abc)?", "abc|x", "[a-z]+"] {
+        for pattern in [r"\d+", "ab", ".*", r"\xe9\xe9\xe9", "[^a]bc", "(?:abc){0,2}", "(?:abc)?", "abc|x", "[a-z]+"] {
             assert_eq!(of(pattern), None, "{pattern}");
         }
     }

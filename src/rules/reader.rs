@@ -8,13 +8,14 @@
 //! What is kept has a bound: of each rule the first and the last few lines, each cut, and how many there were.
 
 use super::line::{Line, split, without_escapes};
-use super::rule::{Rule, Table};
+use super::long::{LONG, after_lines, before_lines, telling};
+use super::rule::{LINK, Rule, TRACEBACK, Table};
 use super::{Rules, matcher};
 use crate::engine::cause::Cause;
 use crate::engine::evidence::{CLUES_MAX, Clue, Clues, LAST_WORDS, Role, Source, TEXT_MAX};
 use crate::engine::time::Wall;
 use crate::engine::xid::xid;
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::memchr_iter;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -35,10 +36,8 @@ const EXPLAINS: u8 = 60;
 /// What a later line says is over still explains a failure that nothing else does; it weighs so many times less.
 const RESOLVED_LEAVES: u8 = 4;
 
-/// The rule that recognises the head of a Python traceback.
-const TRACEBACK: &str = "python.traceback";
-/// The rule that recognises the line between two exceptions of a chain.
-const LINK: &str = "python.chain";
+/// So many lines at the end of a block of a long log are looked at whatever they tell.
+const END_LINES: usize = 200;
 /// So many lines are told of a run that nothing explains.
 const LAST_MAX: usize = 3;
 
@@ -48,7 +47,7 @@ pub struct Reader {
     /// The number of the current line, from 1.
     place: u64,
     chain: Chain,
-    candidates: Vec<u32>,
+    candidates: Vec<usize>,
     scratch: Vec<u8>,
     /// What was written last.
     last: VecDeque<LastWord>,
@@ -123,25 +122,35 @@ impl Reader {
     }
 
     /// Reads the lines of a block of a plain log; the block must end at the end of a line.
+    ///
+    /// Of a long block lines of every day count only near a line that tells something, at the beginning and at the end.
     pub fn block(&mut self, block: &[u8]) {
-        let rules = self.rules.clone();
-        let origin = Origin { source: None, at: Wall::NEVER, pid: 0 };
-        let mut from = 0;
-        while let Some(hit) = rules.matcher.next_literal(block, from) {
-            let begin = memrchr(b'\n', &block[from..hit]).map_or(from, |at| from + at + 1);
-            let end = memchr(b'\n', &block[hit..]).map_or(block.len(), |at| hit + at);
-            self.place += lines_in(&block[from..begin]) + 1;
-            self.look(origin, &block[begin..end]);
-            from = end + 1;
-            if from >= block.len() {
-                return;
-            }
+        if block.len() < LONG {
+            self.all_lines(block);
+            return;
         }
-        let ends = block.rsplit(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        let ends: Vec<&[u8]> = ends.take(LAST_MAX).collect();
-        let rest = &block[from.min(block.len())..];
-        self.place += lines_in(rest) + u64::from(!rest.is_empty() && !rest.ends_with(b"\n"));
-        ends.into_iter().rev().for_each(|line| self.note_last(origin, line));
+        let rules = self.rules.clone();
+        let mut scratch = Vec::new();
+        let block = without_escapes(block, &mut scratch).unwrap_or(block);
+        let mut read = after_lines(block, 0, rules.near);
+        self.all_lines(&block[..read]);
+        let end = before_lines(block, block.len(), rules.near.max(END_LINES));
+        let told = telling(&rules, block).into_iter().map(|line| {
+            let begin = before_lines(block, line, rules.near);
+            (begin, after_lines(block, line, rules.near + 1))
+        });
+        for (begin, end) in told.chain([(end, block.len())]) {
+            let begin = begin.max(read);
+            self.place += lines_in(&block[read..begin]);
+            read = end.max(begin);
+            self.all_lines(&block[begin..read]);
+        }
+    }
+
+    fn all_lines(&mut self, text: &[u8]) {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            self.line(None, Wall::NEVER, 0, line.strip_suffix(b"\n").unwrap_or(line));
+        }
     }
 
     /// Keeps a line as one of the last ones.
@@ -174,7 +183,7 @@ impl Reader {
         let mut candidates = std::mem::take(&mut self.candidates);
         let mut scratch = std::mem::take(&mut self.scratch);
         let text = without_escapes(text, &mut scratch).unwrap_or(text);
-        rules.matcher.candidates(text, &mut candidates);
+        rules.matcher.all().candidates(text, &mut candidates);
         let mut done = None;
         for id in &candidates {
             let pattern = rules.matcher.pattern(*id);

@@ -46,6 +46,22 @@ pub struct Rule {
     pub from: String,
 }
 
+/// The rule that recognises the head of a Python traceback.
+pub const TRACEBACK: &str = "python.traceback";
+/// The rule that recognises the line between two exceptions of a chain.
+pub const LINK: &str = "python.chain";
+
+impl Rule {
+    /// Whether its lines matter wherever they stand. Those of the others are lines of every day, which matter near one
+    /// that tells something and at the end of a log.
+    pub fn tells(&self) -> bool {
+        !matches!(self.role, Role::Harmless | Role::Work | Role::Context)
+            || !self.resolves.is_empty()
+            || self.at_least > 1
+            || [TRACEBACK, LINK].contains(&&*self.name)
+    }
+}
+
 /// The weight of a rule that gives none.
 pub fn usual_weight(role: Role) -> u8 {
     match role {

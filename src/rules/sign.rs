@@ -14,7 +14,7 @@ const TELLING: u8 = 60;
 /// Recognises lines one by one.
 pub struct Signs {
     rules: Arc<Rules>,
-    candidates: Vec<u32>,
+    candidates: Vec<usize>,
     scratch: Vec<u8>,
 }
 
@@ -26,7 +26,7 @@ impl Signs {
     /// The cause that a line of the program's output speaks of, if it does.
     pub fn of(&mut self, line: &[u8]) -> Option<Cause> {
         let text = without_escapes(line, &mut self.scratch).unwrap_or(line);
-        self.rules.matcher.candidates(text, &mut self.candidates);
+        self.rules.matcher.all().candidates(text, &mut self.candidates);
         let mut best: Option<(u8, Cause)> = None;
         for id in &self.candidates {
             let pattern = self.rules.matcher.pattern(*id);

@@ -2,7 +2,7 @@
 use super::*;
 use crate::engine::cause::Cause;
 use crate::engine::event::{Exit, UnitResult};
-use crate::engine::evidence::{CLUES_MAX, Item, LAST_WORDS, Source, TEXT_MAX};
+use crate::engine::evidence::{CLUES_MAX, Clue, Item, LAST_WORDS, Source, TEXT_MAX};
 use crate::engine::time::Wall;
 use std::collections::BTreeSet;
 
@@ -253,6 +253,51 @@ fn blocks_and_single_lines_have_the_same_clues() {
 }
 
 #[test]
+fn in_a_long_log_everything_that_tells_is_found_at_its_place() {
+    let rules = Rules::packaged();
+    let examples = |tells: bool| -> Vec<&str> {
+        let some = rules.list().iter().filter(|rule| rule.tells() == tells);
+        some.flat_map(|rule| &rule.examples).map(String::as_str).filter(|line| !line.contains('\n')).collect()
+    };
+    let (telling, all_days) = (examples(true), examples(false));
+    for seed in 1..=6 {
+        let mut dice = Dice(seed);
+        // Few of them: what is told has a bound, and they are told, too.
+        let everyday: Vec<&str> = (0..6).map(|_| all_days[dice.next() % all_days.len()]).collect();
+        let mut log = Vec::new();
+        while log.len() < 3 * long::LONG {
+            let words = if dice.next() % 400 == 0 { &telling } else { &everyday };
+            let line = words[dice.next() % words.len()];
+            // Some in colours, which may stand in the middle of what a rule looks for.
+            if dice.next() % 10 == 0 {
+                let middle = (0..=line.len() / 2).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
+                log.extend_from_slice(&line.as_bytes()[..middle]);
+                log.extend_from_slice(b"\x1b[0m");
+                log.extend_from_slice(&line.as_bytes()[middle..]);
+            } else {
+                log.extend_from_slice(line.as_bytes());
+            }
+            log.push(b'\n');
+        }
+        log.extend_from_slice(b"the end");
+        let (mut by_block, mut by_line) = (Reader::new(rules.clone()), Reader::new(rules.clone()));
+        by_block.block(&log);
+        log.split(|byte| *byte == b'\n').for_each(|line| by_line.line(None, Wall::NEVER, 0, line));
+        assert_eq!(by_block.lines(), by_line.lines());
+        let tells = |clue: &&Clue| rules.rule(&clue.rule).is_some_and(Rule::tells);
+        let (block, lines) = (by_block.finish(), by_line.finish());
+        assert!(block.list.len() < CLUES_MAX && lines.list.len() < CLUES_MAX);
+        let (block, lines): (Vec<_>, Vec<_>) =
+            (block.list.iter().filter(tells).collect(), lines.list.iter().filter(tells).collect());
+        assert!(block.len() > 40, "{}", block.len());
+        for (found, expected) in block.iter().zip(&lines) {
+            assert_eq!(found, expected, "seed {seed}");
+        }
+        assert_eq!(block.len(), lines.len());
+    }
+}
+
+#[test]
 fn any_bytes_give_bounded_clues_and_exactly_one_verdict() {
     let rules = Rules::packaged();
     let words: Vec<&str> = rules.list().iter().flat_map(|rule| &rule.examples).map(String::as_str).collect();
@@ -316,10 +361,10 @@ fn verdict(rules: &Arc<Rules>, lines: &[&str]) -> Cause {
 }
 
 /// A seeded generator (xorshift64*), so that every failure can be played again.
-struct Dice(u64);
+pub(super) struct Dice(pub u64);
 
 impl Dice {
-    fn next(&mut self) -> usize {
+    pub fn next(&mut self) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

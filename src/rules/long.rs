@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Long logs: which lines are worth a look.
+//!
+//! Most lines of a log are those of every day, and rules know many of them. They matter only beside a line that tells
+//! of a cause, and at the end of the log. So only the literals of the rules that tell are looked for, by several threads.
+
+use super::Rules;
+use super::line::split;
+use super::reader::LINE_MAX;
+use memchr::{memchr, memchr_iter, memrchr, memrchr_iter};
+use std::num::NonZero;
+use std::ops::Range;
+use std::thread;
+
+/// A block of so many bytes is part of a long log.
+pub const LONG: usize = 512 << 10;
+/// More threads do not make it quicker: the log has to be read as well.
+const THREADS_MAX: usize = 4;
+
+/// Where the lines begin that a telling rule recognises, ascending.
+pub fn telling(rules: &Rules, block: &[u8]) -> Vec<usize> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
+    let border = |number: usize| after_lines(block, block.len() / threads * number, 1);
+    let mut parts: Vec<Range<usize>> = (1..threads).map(|number| border(number - 1)..border(number)).collect();
+    // The first line belongs to the first part, and the rest to the last one.
+    parts.first_mut().map(|first| first.start = 0);
+    parts.push(parts.last().map_or(0, |last| last.end)..block.len());
+    // Made once, before there are threads that would wait for each other.
+    rules.matcher.telling(&rules.list);
+    thread::scope(|scope| {
+        let others: Vec<_> =
+            parts[1..].iter().map(|part| scope.spawn(|| telling_in(rules, block, part.clone()))).collect();
+        let mut all = telling_in(rules, block, parts[0].clone());
+        for other in others {
+            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    })
+}
+
+fn telling_in(rules: &Rules, block: &[u8], part: Range<usize>) -> Vec<usize> {
+    let index = rules.matcher.telling(&rules.list);
+    let (mut found, mut candidates) = (Vec::new(), Vec::new());
+    let text = &block[..part.end];
+    let mut from = part.start;
+    while let Some(hit) = index.first(text, from) {
+        let begin = memrchr(b'\n', &text[from..hit]).map_or(from, |at| from + at + 1);
+        let end = memchr(b'\n', &text[hit..]).map_or(text.len(), |at| hit + at);
+        let line = split(&text[begin..end.min(begin + LINE_MAX)]);
+        index.candidates(line.text, &mut candidates);
+        let told = candidates.iter().map(|number| rules.matcher.pattern(*number)).any(|pattern| {
+            line.source.is_none_or(|source| rules.list[pattern.rule].sources.contains(&source))
+                && pattern.regex().is_some_and(|regex| regex.is_match(line.text))
+        });
+        if told {
+            found.push(begin);
+        }
+        from = end + 1;
+        if from >= text.len() {
+            break;
+        }
+    }
+    found
+}
+
+/// Where the line begins that is so many lines before the one that begins at `at`.
+pub fn before_lines(block: &[u8], at: usize, lines: usize) -> usize {
+    // The newline right before `at` ends the line before it.
+    memrchr_iter(b'\n', &block[..at]).nth(lines).map_or(0, |newline| newline + 1)
+}
+
+/// Where the line begins that is so many lines after the one in which `at` lies.
+pub fn after_lines(block: &[u8], at: usize, lines: usize) -> usize {
+    match lines.checked_sub(1) {
+        Some(further) => memchr_iter(b'\n', &block[at..]).nth(further).map_or(block.len(), |newline| at + newline + 1),
+        None => at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_from_where_they_begin() {
+        let block = b"a\nbb\n\nc";
+        let cases = [(0, 0, 0, 0), (2, 1, 0, 5), (5, 1, 2, 6), (5, 9, 0, 7), (6, 0, 6, 6), (6, 1, 5, 7), (7, 1, 5, 7)];
+        for (at, lines, before, after) in cases {
+            let found = (before_lines(block, at, lines), after_lines(block, at, lines));
+            assert_eq!(found, (before, after), "{at} {lines}");
+        }
+    }
+
+    #[test]
+    fn each_telling_line_is_found_once_wherever_the_parts_of_the_block_begin() {
+        let rules = Rules::packaged();
+        for size in 1..300 {
+            // Lines of very different lengths, and none at all.
+            let block = b"Segmentation fault\nx\n\n- Segmentation fault\n".repeat(size % 7);
+            let block = [&b"-".repeat(size)[..], &block].concat();
+            let lines = block.split(|byte| *byte == b'\n').scan(0, |at, line| {
+                let begin = *at;
+                *at += line.len() + 1;
+                Some((begin, line))
+            });
+            let expected = lines.filter(|(_, line)| line.ends_with(b"Segmentation fault")).map(|(begin, _)| begin);
+            assert_eq!(telling(&rules, &block), expected.collect::<Vec<_>>(), "{size}");
+        }
+    }
+}
