@@ -17,20 +17,22 @@ pub const LONG: usize = 512 << 10;
 /// More threads do not make it quicker: the log has to be read as well.
 const THREADS_MAX: usize = 4;
 
-/// Where the lines begin that a telling rule recognises, ascending.
+/// Where lines begin that a telling rule recognises, ascending; not those that are near another one, as all lines there are
+/// looked at in any case.
 pub fn telling(rules: &Rules, block: &[u8]) -> Vec<usize> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
-    let border = |number: usize| after_lines(block, block.len() / threads * number, 1);
-    let mut parts: Vec<Range<usize>> = (1..threads).map(|number| border(number - 1)..border(number)).collect();
-    // The first line belongs to the first part, and the rest to the last one.
-    parts.first_mut().map(|first| first.start = 0);
-    parts.push(parts.last().map_or(0, |last| last.end)..block.len());
     // Made once, before there are threads that would wait for each other.
     rules.matcher.telling(&rules.list);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
+    let mut begin = 0;
+    let mut part = |number: usize| {
+        let end = if number == threads { block.len() } else { next_line(block, block.len() / threads * number) };
+        std::mem::replace(&mut begin, end)..end
+    };
     thread::scope(|scope| {
-        let others: Vec<_> =
-            parts[1..].iter().map(|part| scope.spawn(|| telling_in(rules, block, part.clone()))).collect();
-        let mut all = telling_in(rules, block, parts[0].clone());
+        let start = |part: Range<usize>| scope.spawn(move || telling_in(rules, block, part));
+        let first = part(1);
+        let others: Vec<_> = (2..=threads).map(|number| start(part(number))).collect();
+        let mut all = telling_in(rules, block, first);
         for other in others {
             all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
@@ -52,10 +54,12 @@ fn telling_in(rules: &Rules, block: &[u8], part: Range<usize>) -> Vec<usize> {
             line.source.is_none_or(|source| rules.list[pattern.rule].sources.contains(&source))
                 && pattern.regex().is_some_and(|regex| regex.is_match(line.text))
         });
+        from = end + 1;
         if told {
             found.push(begin);
+            let near = rules.near.checked_sub(1).and_then(|near| memchr_iter(b'\n', text.get(from..)?).nth(near));
+            from += near.map_or(0, |newline| newline + 1);
         }
-        from = end + 1;
         if from >= text.len() {
             break;
         }
@@ -69,12 +73,9 @@ pub fn before_lines(block: &[u8], at: usize, lines: usize) -> usize {
     memrchr_iter(b'\n', &block[..at]).nth(lines).map_or(0, |newline| newline + 1)
 }
 
-/// Where the line begins that is so many lines after the one in which `at` lies.
-pub fn after_lines(block: &[u8], at: usize, lines: usize) -> usize {
-    match lines.checked_sub(1) {
-        Some(further) => memchr_iter(b'\n', &block[at..]).nth(further).map_or(block.len(), |newline| at + newline + 1),
-        None => at,
-    }
+/// Where the line after the one in which `at` lies begins.
+pub fn next_line(block: &[u8], at: usize) -> usize {
+    memchr(b'\n', &block[at..]).map_or(block.len(), |newline| at + newline + 1)
 }
 
 #[cfg(test)]
@@ -84,10 +85,10 @@ mod tests {
     #[test]
     fn lines_are_counted_from_where_they_begin() {
         let block = b"a\nbb\n\nc";
-        let cases = [(0, 0, 0, 0), (2, 1, 0, 5), (5, 1, 2, 6), (5, 9, 0, 7), (6, 0, 6, 6), (6, 1, 5, 7), (7, 1, 5, 7)];
-        for (at, lines, before, after) in cases {
-            let found = (before_lines(block, at, lines), after_lines(block, at, lines));
-            assert_eq!(found, (before, after), "{at} {lines}");
+        for (at, lines, before, next) in
+            [(0, 0, 0, 2), (2, 1, 0, 5), (3, 0, 2, 5), (5, 1, 2, 6), (5, 9, 0, 6), (7, 1, 5, 7)]
+        {
+            assert_eq!((before_lines(block, at, lines), next_line(block, at)), (before, next), "{at} {lines}");
         }
     }
 

@@ -8,7 +8,7 @@
 //! What is kept has a bound: of each rule the first and the last few lines, each cut, and how many there were.
 
 use super::line::{Line, split, without_escapes};
-use super::long::{LONG, after_lines, before_lines, telling};
+use super::long::{LONG, before_lines, next_line, telling};
 use super::rule::{LINK, Rule, TRACEBACK, Table};
 use super::{Rules, matcher};
 use crate::engine::cause::Cause;
@@ -38,8 +38,9 @@ const RESOLVED_LEAVES: u8 = 4;
 
 /// So many lines at the end of a block of a long log are looked at whatever they tell.
 const END_LINES: usize = 200;
-/// So many lines are told of a run that nothing explains.
+/// So many lines are told of a run that nothing explains, each cut to so many bytes.
 const LAST_MAX: usize = 3;
+const LAST_WORD_MAX: usize = TEXT_MAX / 3;
 
 pub struct Reader {
     rules: Arc<Rules>,
@@ -59,7 +60,7 @@ struct LastWord {
     place: u64,
     at: Wall,
     pid: u32,
-    text: String,
+    text: Vec<u8>,
 }
 
 /// Where in a chain of Python exceptions a line stands.
@@ -84,7 +85,8 @@ struct Found {
     at: Wall,
     pid: u32,
     source: Option<Source>,
-    text: String,
+    /// The beginning of the line, one byte more than is told.
+    text: Vec<u8>,
     values: Vec<(Arc<str>, String)>,
     chain: Chain,
 }
@@ -132,25 +134,36 @@ impl Reader {
         let rules = self.rules.clone();
         let mut scratch = Vec::new();
         let block = without_escapes(block, &mut scratch).unwrap_or(block);
-        let mut read = after_lines(block, 0, rules.near);
-        self.all_lines(&block[..read]);
         let end = before_lines(block, block.len(), rules.near.max(END_LINES));
-        let told = telling(&rules, block).into_iter().map(|line| {
-            let begin = before_lines(block, line, rules.near);
-            (begin, after_lines(block, line, rules.near + 1))
-        });
-        for (begin, end) in told.chain([(end, block.len())]) {
-            let begin = begin.max(read);
-            self.place += lines_in(&block[read..begin]);
-            read = end.max(begin);
-            self.all_lines(&block[begin..read]);
+        let mut told = telling(&rules, block).into_iter().peekable();
+        // So many lines are looked at in any case.
+        let mut near = rules.near;
+        let mut at = 0;
+        while at < block.len() {
+            if near > 0 || at >= end {
+                let next = next_line(block, at);
+                near = if self.plain_line(&block[at..next]) { rules.near } else { near.saturating_sub(1) };
+                at = next;
+            } else {
+                while told.next_if(|line| *line < at).is_some() {}
+                let begin = told.peek().map_or(end, |line| before_lines(block, *line, rules.near).min(end)).max(at);
+                self.place += lines_in(&block[at..begin]);
+                (at, near) = (begin, rules.near + 1);
+            }
         }
     }
 
     fn all_lines(&mut self, text: &[u8]) {
         for line in text.split_inclusive(|byte| *byte == b'\n') {
-            self.line(None, Wall::NEVER, 0, line.strip_suffix(b"\n").unwrap_or(line));
+            self.plain_line(line);
         }
+    }
+
+    /// Reads a line of a plain log with its end, and says whether it tells something.
+    fn plain_line(&mut self, line: &[u8]) -> bool {
+        self.place += 1;
+        let origin = Origin { source: None, at: Wall::NEVER, pid: 0 };
+        self.look(origin, line.strip_suffix(b"\n").unwrap_or(line))
     }
 
     /// Keeps a line as one of the last ones.
@@ -161,7 +174,7 @@ impl Reader {
         };
         (word.place, word.at, word.pid) = (self.place, origin.at, origin.pid);
         word.text.clear();
-        word.text.push_str(&String::from_utf8_lossy(&line[..line.len().min(TEXT_MAX / 3)]));
+        word.text.extend_from_slice(&line[..line.len().min(LAST_WORD_MAX + 1)]);
         self.last.push_back(word);
     }
 
@@ -170,7 +183,8 @@ impl Reader {
         self.place
     }
 
-    fn look(&mut self, origin: Origin, line: &[u8]) {
+    /// Says whether the line tells something.
+    fn look(&mut self, origin: Origin, line: &[u8]) -> bool {
         let line = &line[..line.len().min(LINE_MAX)];
         let Line { source, text } = match origin.source {
             Some(source) => Line { source: Some(source), text: line },
@@ -184,17 +198,19 @@ impl Reader {
         let mut scratch = std::mem::take(&mut self.scratch);
         let text = without_escapes(text, &mut scratch).unwrap_or(text);
         rules.matcher.all().candidates(text, &mut candidates);
-        let mut done = None;
+        let (mut done, mut tells) = (None, false);
         for id in &candidates {
             let pattern = rules.matcher.pattern(*id);
             // One clue per rule and line; the patterns of a rule follow each other.
             if done != Some(pattern.rule) && self.try_pattern(&rules.list[pattern.rule], pattern, origin, source, text)
             {
                 done = Some(pattern.rule);
+                tells |= rules.list[pattern.rule].tells();
             }
         }
         self.candidates = candidates;
         self.scratch = scratch;
+        tells
     }
 
     fn try_pattern(
@@ -257,10 +273,11 @@ impl Reader {
         kept.count += 1;
         // A line that comes again and again takes the room of an older one.
         let room = if kept.last.len() >= KEPT { kept.last.pop_front().map(|old| old.text) } else { None };
-        let mut shown = room.unwrap_or_default();
-        show(&mut shown, text, TEXT_MAX);
+        let mut kept_text = room.unwrap_or_default();
+        kept_text.clear();
+        kept_text.extend_from_slice(&text[..text.len().min(TEXT_MAX + 1)]);
         let (place, chain) = (self.place, self.chain);
-        let found = Found { place, at: origin.at, pid: origin.pid, source, text: shown, values, chain };
+        let found = Found { place, at: origin.at, pid: origin.pid, source, text: kept_text, values, chain };
         match kept.first.len() {
             ..KEPT => kept.first.push(found),
             _ => kept.last.push_back(found),
@@ -361,7 +378,7 @@ fn last_word(word: &LastWord) -> Clue {
         at: word.at,
         pid: word.pid,
         count: 1,
-        text: word.text.clone(),
+        text: shown(&word.text, LAST_WORD_MAX),
         values: Vec::new(),
     }
 }
@@ -379,7 +396,7 @@ fn clue(rule: &Rule, count: u64, found: &Found) -> Clue {
         at: found.at,
         pid: found.pid,
         count,
-        text: found.text.clone(),
+        text: shown(&found.text, TEXT_MAX),
         values: found.values.clone(),
     };
     if rule.table == Some(Table::Xid) {
@@ -422,16 +439,8 @@ fn lines_in(text: &[u8]) -> u64 {
 
 /// Text of any bytes, cut at a character.
 fn shown(bytes: &[u8], most: usize) -> String {
-    let mut text = String::new();
-    show(&mut text, bytes, most);
-    text
-}
-
-/// The same, in the place of another text.
-fn show(place: &mut String, bytes: &[u8], most: usize) {
     let cut = &bytes[..bytes.len().min(most)];
     let text = String::from_utf8_lossy(cut);
     let text = if cut.len() < bytes.len() { text.trim_end_matches('\u{fffd}') } else { &text };
-    place.clear();
-    place.push_str(text.trim_end());
+    text.trim_end().to_owned()
 }

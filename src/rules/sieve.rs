@@ -22,6 +22,8 @@ const BITS: u32 = 20;
 const BUCKETS: u32 = 12;
 /// So do the counts of groups of three bytes.
 const COUNTS: u32 = 14;
+/// The bit that makes ASCII letters lower-case, in each byte.
+const LOWER: u64 = 0x2020_2020_2020_2020;
 
 pub struct Sieve {
     literals: Vec<Vec<u8>>,
@@ -29,24 +31,28 @@ pub struct Sieve {
     /// The grams of literals that have no long ones.
     short: Bits,
     long: Bits,
-    /// By the first three bytes of a gram.
+    /// The literals that have a gram for each place, by that.
     whole: Buckets,
-    /// By the last three, if the first byte may be any.
-    late: Buckets,
+    /// The others, by their first [`SHORTEST`] bytes.
+    parts: Buckets,
 }
 
-/// Which literal may lie around a gram.
+/// Which literal may lie around a place.
 #[derive(Clone, Copy)]
 struct Entry {
+    /// What the text must have from that place on.
+    word: u64,
+    /// The bits of it that count.
+    mask: u64,
     literal: usize,
-    gram: u32,
-    /// The bits of the gram that count.
-    mask: u32,
-    /// How many bytes before the gram the literal begins.
-    before: isize,
+    /// So many bytes before the place the literal begins.
+    before: usize,
+    /// So many bytes after its begin its last byte is.
+    end: usize,
+    last: u8,
 }
 
-/// Entries by a hash of three bytes, one bucket after another.
+/// Entries by a hash of what they begin with, one bucket after another.
 struct Buckets {
     /// Where each bucket begins, and where the last one ends.
     begins: Vec<usize>,
@@ -63,49 +69,52 @@ impl Sieve {
     /// Makes one for literals in lower case, each of at least [`SHORTEST`] bytes.
     pub fn new(literals: Vec<Vec<u8>>, everyday: &Everyday) -> Sieve {
         let (mut grams, mut short, mut long) = (Bits::new(), Bits::new(), Bits::new());
-        let (mut whole, mut late) = (Vec::new(), Vec::new());
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
         for (literal, text) in literals.iter().enumerate() {
             let size = match text.len() {
                 ..=GRAM => {
-                    let (at_gram, after) = Entry::short(literal, text);
-                    for any in 0..=u8::MAX {
-                        for gram in [at_gram.gram | u32::from(any) << 24 & !at_gram.mask, after.gram | u32::from(any)] {
-                            grams.set(gram.into());
-                            short.set(short_gram(gram.into()));
+                    let entry = Entry::of(literal, text, 0);
+                    for any in (0..=0xff).filter(|any| any & LOWER != 0) {
+                        // The literal lies at the place, or a byte after it.
+                        let at_once = entry.word | any << 24 & !entry.mask;
+                        for gram in [at_once, entry.word << 8 | any] {
+                            grams.set(first_bytes(gram));
+                            short.set(short_gram(gram));
                         }
                     }
-                    whole.push(at_gram);
-                    late.push(after);
+                    parts.push(entry);
                     continue;
                 }
                 ..=LONG_GRAM => GRAM,
                 _ => LONG_GRAM,
             };
             let cost = |begin: &usize| {
-                let both = (*begin..begin + STRIDE).map(|at| first_bytes(word(text, at)));
+                let both = (*begin..begin + STRIDE).map(|at| word(text, at));
                 // Of those that are about as rare a gram is cheaper that is looked for in any case.
-                both.map(|gram| everyday.count(gram) * 4 + u32::from(!grams.has(gram.into()))).sum::<u32>()
+                both.map(|word| everyday.count(word) * 4 + u32::from(!grams.has(first_bytes(word)))).sum::<u32>()
             };
             let begin = (0..=text.len() + 1 - size - STRIDE).min_by_key(cost).unwrap_or(0);
             for at in begin..begin + STRIDE {
-                let gram = first_bytes(word(text, at));
-                grams.set(gram.into());
+                let entry = Entry::of(literal, text, at);
+                grams.set(first_bytes(entry.word));
                 match size {
-                    GRAM => short.set(short_gram(gram.into())),
-                    _ => long.set(long_gram(word(text, at))),
+                    GRAM => short.set(short_gram(entry.word)),
+                    _ => long.set(long_gram(entry.word)),
                 }
-                whole.push(Entry { literal, gram, mask: !0, before: at.cast_signed() });
+                whole.push(entry);
             }
         }
-        let (whole, late) = (Buckets::new(whole, early_part), Buckets::new(late, late_part));
-        Sieve { literals, grams, short, long, whole, late }
+        let (whole, parts) = (Buckets::new(whole, first_bytes), Buckets::new(parts, first_part));
+        Sieve { literals, grams, short, long, whole, parts }
     }
 
     /// A place within the first literal that lies wholly at or after `from`.
     pub fn first(&self, text: &[u8], from: usize) -> Option<usize> {
         let mut at = from;
         while let Some(suspect) = self.suspect(text, at) {
-            if self.around(text, suspect).any(|(begin, _)| begin >= from) {
+            let mut found = false;
+            self.around(text, suspect, |begin, _| found |= begin >= from);
+            if found {
                 return Some(suspect + 1);
             }
             at = suspect + STRIDE;
@@ -117,7 +126,7 @@ impl Sieve {
     pub fn each(&self, text: &[u8], mut take: impl FnMut(usize)) {
         let mut at = 0;
         while let Some(suspect) = self.suspect(text, at) {
-            self.around(text, suspect).for_each(|(_, literal)| take(literal));
+            self.around(text, suspect, |_, literal| take(literal));
             at = suspect + STRIDE;
         }
     }
@@ -131,7 +140,7 @@ impl Sieve {
             let words: [u64; STEPS] =
                 std::array::from_fn(|step| bytes[step * STRIDE..].first_chunk().map_or(0, |word| lower(*word)));
             // All of them, and one branch.
-            if words.iter().fold(false, |any, word| any | self.grams.has(first_bytes(*word).into()))
+            if words.iter().fold(false, |any, word| any | self.grams.has(first_bytes(*word)))
                 && let Some(step) = words.iter().position(|word| self.may_be(*word))
             {
                 return Some(at + step * STRIDE);
@@ -142,43 +151,50 @@ impl Sieve {
     }
 
     fn may_be(&self, word: u64) -> bool {
-        self.grams.has(first_bytes(word).into()) && (self.long.has(long_gram(word)) || self.short.has(short_gram(word)))
+        self.grams.has(first_bytes(word)) && (self.long.has(long_gram(word)) || self.short.has(short_gram(word)))
     }
 
-    /// The literals around a place, each after where it begins.
-    fn around<'a>(&'a self, text: &'a [u8], at: usize) -> impl Iterator<Item = (usize, usize)> + 'a {
-        let gram = first_bytes(word(text, at));
-        let entries = self.whole.of(early_part(gram)).iter().chain(self.late.of(late_part(gram)));
-        entries.filter(move |entry| (gram ^ entry.gram) & entry.mask == 0).filter_map(move |entry| {
-            let begin = at.checked_add_signed(-entry.before)?;
-            let literal = &self.literals[entry.literal];
-            text.get(begin..begin + literal.len())?.eq_ignore_ascii_case(literal).then_some((begin, entry.literal))
-        })
+    /// Gives the literals around a place to `take`, each after where it begins.
+    fn around(&self, text: &[u8], at: usize, mut take: impl FnMut(usize, usize)) {
+        let word = word(text, at);
+        let mut compare = |entries: &[Entry], word: u64, at: usize| {
+            for entry in entries.iter().filter(|entry| (word ^ entry.word) & entry.mask == 0) {
+                let Some(begin) = at.checked_sub(entry.before) else { continue };
+                let same_end = text.get(begin + entry.end).is_some_and(|last| last.eq_ignore_ascii_case(&entry.last));
+                if same_end && text[begin..=begin + entry.end].eq_ignore_ascii_case(&self.literals[entry.literal]) {
+                    take(begin, entry.literal);
+                }
+            }
+        };
+        compare(self.whole.of(first_bytes(word)), word, at);
+        if self.short.has(short_gram(word)) {
+            compare(self.parts.of(first_part(word)), word, at);
+            compare(self.parts.of(first_part(word >> 8)), word >> 8, at + 1);
+        }
     }
 }
 
 impl Entry {
-    /// The grams of a literal that no second gram lies in: it begins with the first of these, or a byte after it.
-    fn short(literal: usize, text: &[u8]) -> (Entry, Entry) {
-        let mask = if text.len() < GRAM { 0x00ff_ffff } else { !0 };
-        let gram = first_bytes(word(text, 0)) & mask;
-        let after = Entry { literal, gram: gram << 8, mask: 0xffff_ff00, before: -1 };
-        (Entry { literal, gram, mask, before: 0 }, after)
+    fn of(literal: usize, text: &[u8], at: usize) -> Entry {
+        let bytes = (text.len() - at).min(size_of::<u64>());
+        let mask = u64::MAX >> (u64::BITS as usize - 8 * bytes);
+        let end = text.len() - 1;
+        Entry { word: word(text, at) & mask, mask, literal, before: at, end, last: text[end] }
     }
 }
 
 impl Buckets {
-    fn new(mut entries: Vec<Entry>, part: fn(u32) -> u32) -> Buckets {
-        let bucket = |entry: &Entry| spread::<BUCKETS>(part(entry.gram).into());
+    fn new(mut entries: Vec<Entry>, part: fn(u64) -> u64) -> Buckets {
+        let bucket = |entry: &Entry| spread::<BUCKETS>(part(entry.word));
         entries.sort_by_key(bucket);
         let begins = (0..=1 << BUCKETS).map(|at| entries.partition_point(|entry| bucket(entry) < at)).collect();
         Buckets { begins, entries }
     }
 
-    /// The entries with this part, and some others.
-    fn of(&self, part: u32) -> &[Entry] {
-        let at = spread::<BUCKETS>(part.into());
-        &self.entries[self.begins[at]..self.begins[at + 1]]
+    /// The entries that begin with this part, and some others.
+    fn of(&self, part: u64) -> &[Entry] {
+        let bucket = spread::<BUCKETS>(part);
+        &self.entries[self.begins[bucket]..self.begins[bucket + 1]]
     }
 }
 
@@ -207,16 +223,13 @@ impl Everyday {
     /// Reads a line of every day.
     pub fn read(&mut self, line: &[u8]) {
         for at in 0..line.len().saturating_sub(2) {
-            let count = &mut self.0[spread::<COUNTS>(early_part(first_bytes(word(line, at))).into())];
+            let count = &mut self.0[spread::<COUNTS>(first_part(word(line, at)))];
             *count = count.saturating_add(1);
         }
     }
 
-    fn count(&self, gram: u32) -> u32 {
-        [early_part(gram), late_part(gram)]
-            .into_iter()
-            .map(|part| u32::from(self.0[spread::<COUNTS>(part.into())]))
-            .sum()
+    fn count(&self, gram: u64) -> u32 {
+        [gram, gram >> 8].into_iter().map(|part| u32::from(self.0[spread::<COUNTS>(first_part(part))])).sum()
     }
 }
 
@@ -234,13 +247,13 @@ fn word(text: &[u8], at: usize) -> u64 {
 /// Letters in lower case: what that does to other bytes it does to those of literals, too.
 #[inline(always)]
 fn lower(bytes: [u8; size_of::<u64>()]) -> u64 {
-    u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020
+    u64::from_le_bytes(bytes) | LOWER
 }
 
 /// The first [`GRAM`] bytes.
 #[inline(always)]
-fn first_bytes(word: u64) -> u32 {
-    (word & u64::from(u32::MAX)) as u32
+fn first_bytes(word: u64) -> u64 {
+    word & 0xffff_ffff
 }
 
 /// The same in another form: what only seems to be in one set should not seem to be in the other.
@@ -255,12 +268,9 @@ fn long_gram(word: u64) -> u64 {
     word << 8
 }
 
-fn early_part(gram: u32) -> u32 {
-    gram & 0x00ff_ffff
-}
-
-fn late_part(gram: u32) -> u32 {
-    gram >> 8
+/// The first [`SHORTEST`] bytes.
+fn first_part(word: u64) -> u64 {
+    word & 0x00ff_ffff
 }
 
 /// A number below two to the power of `SIZE`.
