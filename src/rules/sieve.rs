@@ -71,35 +71,32 @@ impl Sieve {
         let (mut grams, mut short, mut long) = (Bits::new(), Bits::new(), Bits::new());
         let (mut whole, mut parts) = (Vec::new(), Vec::new());
         for (literal, text) in literals.iter().enumerate() {
-            let size = match text.len() {
-                ..=GRAM => {
-                    let entry = Entry::of(literal, text, 0);
-                    for any in (0..=0xff).filter(|any| any & LOWER != 0) {
-                        // The literal lies at the place, or a byte after it.
-                        let at_once = entry.word | any << 24 & !entry.mask;
-                        for gram in [at_once, entry.word << 8 | any] {
-                            grams.set(first_bytes(gram));
-                            short.set(short_gram(gram));
-                        }
+            if text.len() <= GRAM {
+                let entry = Entry::of(literal, text, 0);
+                for any in (0..=0xff).filter(|any| any & LOWER != 0) {
+                    // The literal lies at the place, or a byte after it.
+                    for gram in [entry.word | any << 24 & !entry.mask, entry.word << 8 | any] {
+                        grams.set(first_bytes(gram));
+                        short.set(short_gram(gram));
                     }
-                    parts.push(entry);
-                    continue;
                 }
-                ..=LONG_GRAM => GRAM,
-                _ => LONG_GRAM,
-            };
+                parts.push(entry);
+                continue;
+            }
+            let is_long = text.len() > LONG_GRAM;
+            let room = if is_long { LONG_GRAM } else { GRAM } + STRIDE - 1;
             let cost = |begin: &usize| {
                 let both = (*begin..begin + STRIDE).map(|at| word(text, at));
                 // Of those that are about as rare a gram is cheaper that is looked for in any case.
                 both.map(|word| everyday.count(word) * 4 + u32::from(!grams.has(first_bytes(word)))).sum::<u32>()
             };
-            let begin = (0..=text.len() + 1 - size - STRIDE).min_by_key(cost).unwrap_or(0);
+            let begin = (0..=text.len() - room).min_by_key(cost).unwrap_or(0);
             for at in begin..begin + STRIDE {
                 let entry = Entry::of(literal, text, at);
                 grams.set(first_bytes(entry.word));
-                match size {
-                    GRAM => short.set(short_gram(entry.word)),
-                    _ => long.set(long_gram(entry.word)),
+                match is_long {
+                    true => long.set(long_gram(entry.word)),
+                    false => short.set(short_gram(entry.word)),
                 }
                 whole.push(entry);
             }

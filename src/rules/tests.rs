@@ -266,10 +266,10 @@ fn in_a_long_log_everything_that_tells_is_found_at_its_place() {
         let everyday: Vec<&str> = (0..6).map(|_| all_days[dice.next() % all_days.len()]).collect();
         let mut log = Vec::new();
         while log.len() < 3 * long::LONG {
-            let words = if dice.next() % 400 == 0 { &telling } else { &everyday };
+            let words = if dice.next().is_multiple_of(400) { &telling } else { &everyday };
             let line = words[dice.next() % words.len()];
             // Some in colours, which may stand in the middle of what a rule looks for.
-            if dice.next() % 10 == 0 {
+            if dice.next().is_multiple_of(10) {
                 let middle = (0..=line.len() / 2).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
                 log.extend_from_slice(&line.as_bytes()[..middle]);
                 log.extend_from_slice(b"\x1b[0m");
