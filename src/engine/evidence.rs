@@ -67,6 +67,8 @@ pub enum Role {
     Symptom,
     /// It hints at a cause; it counts where nothing better is known.
     Hint,
+    /// It counts where the run failed and nothing else explains it.
+    Faint,
     /// It tells how a process ended, not why; its cause is what such an end stands for.
     End,
     /// It says that what looks bad is not.
@@ -79,7 +81,7 @@ pub enum Role {
 
 impl Role {
     pub const ALL: &[Role] =
-        &[Role::Proof, Role::Symptom, Role::Hint, Role::End, Role::Harmless, Role::Work, Role::Context];
+        &[Role::Proof, Role::Symptom, Role::Hint, Role::Faint, Role::End, Role::Harmless, Role::Work, Role::Context];
 
     /// The name in rules.
     pub fn as_str(self) -> &'static str {
@@ -87,6 +89,7 @@ impl Role {
             Role::Proof => "proof",
             Role::Symptom => "symptom",
             Role::Hint => "hint",
+            Role::Faint => "faint",
             Role::End => "end",
             Role::Harmless => "harmless",
             Role::Work => "work",

@@ -2,7 +2,8 @@
 //! Weighs the clues of one run: the heaviest one tells the cause, and of those that are about equal the first one.
 //!
 //! What is weighed: systemd's own facts as clues of their own, proofs, what a process's end stands for, and, where
-//! nothing explains them, symptoms and hints. A clue that another one explains does not count. Text of the worker
+//! nothing explains them, symptoms and hints; faint clues only where the run failed and all others say nothing. A clue
+//! that another one explains does not count. Text of the worker
 //! counts less where lines are missing, and less the farther it stands from the end.
 
 use super::cause::Cause;
@@ -33,11 +34,21 @@ const FAULT_SECONDS: u64 = 10;
 
 /// Why a run ended.
 pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
-    let mut weighed = weigh(clues);
+    let is_faint = |clue: &Clue| clue.role == Role::Faint;
+    let plain = weigh(clues).into_iter().filter(|one| !is_faint(one.clue));
+    let verdict = judge_by(end, clues.lines, plain.collect());
+    let unexplained = verdict.cause == Cause::Unknown && is_failure(end);
+    match unexplained && clues.list.iter().any(is_faint) {
+        true => judge_by(end, clues.lines, weigh(clues)),
+        false => verdict,
+    }
+}
+
+fn judge_by(end: &RunEnd, lines: u64, mut weighed: Vec<Weighed<'_>>) -> Verdict {
     if is_failure(end) {
         weighed.iter_mut().filter(|one| one.clue.cause == Cause::NoCrash).for_each(|one| one.weight = 0);
     } else {
-        work_goes_on(&mut weighed, clues.lines);
+        work_goes_on(&mut weighed, lines);
     }
     lead_by_device(&mut weighed);
     drop_explained(&mut weighed);

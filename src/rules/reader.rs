@@ -9,7 +9,7 @@
 
 use super::line::{Line, split, without_escapes};
 use super::long::{LONG, before_lines, next_line, telling};
-use super::rule::{LINK, Rule, TRACEBACK, Table};
+use super::rule::{LINK, Rule, TRACEBACK, Table, usual_weight};
 use super::{Rules, matcher};
 use crate::engine::cause::Cause;
 use crate::engine::evidence::{CLUES_MAX, Clue, Clues, LAST_WORDS, Role, Source, TEXT_MAX};
@@ -299,7 +299,7 @@ impl Reader {
         list.sort_by_key(|(clue, _)| clue.place);
         demote_followers(&mut list);
         let mut list: Vec<Clue> = list.into_iter().map(|(clue, _)| clue).collect();
-        let tells = |clue: &Clue| !matches!(clue.role, Role::Harmless | Role::Work | Role::Context);
+        let tells = |clue: &Clue| !matches!(clue.role, Role::Faint | Role::Harmless | Role::Work | Role::Context);
         if !list.iter().any(tells) {
             list.extend(self.last.iter().map(last_word));
         }
@@ -335,23 +335,29 @@ impl Reader {
         self.kept.get(&rule).is_some_and(|kept| kept.all().any(|found| found.place.abs_diff(place) <= within))
     }
 
-    /// Takes out what a line beside it says was handled.
+    /// Takes out what a line beside it says was handled, and makes faint what one doubts.
     fn excuse(&self, list: &mut Vec<(Clue, Chain)>) {
         let mut excuses: Vec<(u64, &Rule)> = Vec::new();
         for (index, kept) in &self.kept {
             let rule = &self.rules.list[*index];
-            if !(rule.excuses.is_empty() && rule.resolves.is_empty()) && kept.count >= rule.at_least {
+            let says_nothing = rule.excuses.is_empty() && rule.doubts.is_empty() && rule.resolves.is_empty();
+            if !says_nothing && kept.count >= rule.at_least {
                 let counting = kept.all().filter(|found| self.counts(*index, found.place));
                 excuses.extend(counting.map(|found| (found.place, rule)));
             }
         }
+        let beside = |clue: &Clue, causes: fn(&Rule) -> &[Cause]| {
+            let near = excuses.iter().filter(|(place, rule)| place.abs_diff(clue.place) <= rule.within);
+            near.map(|(_, rule)| causes(rule)).any(|causes| causes.contains(&clue.cause))
+        };
         list.retain(|(clue, _)| {
-            matches!(clue.role, Role::Harmless | Role::Work)
-                || !excuses.iter().any(|(place, rule)| {
-                    place.abs_diff(clue.place) <= rule.within && rule.excuses.contains(&clue.cause)
-                })
+            matches!(clue.role, Role::Harmless | Role::Work) || !beside(clue, |rule| &rule.excuses)
         });
         for (clue, _) in list.iter_mut().filter(|(clue, _)| !matches!(clue.role, Role::Harmless | Role::Work)) {
+            if clue.role != Role::Context && beside(clue, |rule| &rule.doubts) {
+                clue.role = Role::Faint;
+                clue.weight = clue.weight.min(usual_weight(Role::Faint));
+            }
             if excuses.iter().any(|(place, rule)| clue.place < *place && rule.resolves.contains(&clue.cause)) {
                 clue.weight = (clue.weight / RESOLVED_LEAVES).max(1);
             }

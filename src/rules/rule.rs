@@ -29,6 +29,8 @@ pub struct Rule {
     pub unless: Vec<String>,
     /// Causes whose clues near the line do not count.
     pub excuses: Vec<Cause>,
+    /// Causes whose clues near the line are faint.
+    pub doubts: Vec<Cause>,
     /// Causes whose clues in all lines before weigh little: that is over.
     pub resolves: Vec<Cause>,
     /// How many lines before and after are near.
@@ -69,6 +71,7 @@ pub fn usual_weight(role: Role) -> u8 {
         Role::End => 60,
         Role::Symptom => 40,
         Role::Hint => 30,
+        Role::Faint => 20,
         Role::Harmless | Role::Work => 25,
         Role::Context => 0,
     }

@@ -53,7 +53,7 @@ fn a_fault_is_told_with_its_line_and_what_is_allowed() {
         ("[[rule]]\nname = 'a'\ncause = 'oops'\npatterns = ['abc']\n", "3: a.cause: \"oops\" is not one of gpu-oom, "),
         (
             "[[rule]]\nname = 'a'\nrole = 'boss'\ncause = 'unknown'\npatterns = ['abc']\n",
-            "3: a.role: \"boss\" is not one of proof, symptom, hint, end, harmless, work, context",
+            "3: a.role: \"boss\" is not one of proof, symptom, hint, faint, end, harmless, work, context",
         ),
         ("[[rule]]\nname = 'a'\ncause = 'unknown'\n", "1: a.patterns: a rule needs at least one"),
         (
@@ -177,6 +177,42 @@ resolves = ['service-unreachable']
     let up = (Cause::NoCrash, 24);
     assert_eq!(weights("refused\nconnected to db\n"), [(Cause::ServiceUnreachable, 17), up]);
     assert_eq!(weights("connected to db\nrefused\n"), [up, (Cause::ServiceUnreachable, 68)]);
+}
+
+#[test]
+fn what_was_only_warned_of_explains_a_failure_that_nothing_else_does() {
+    let text = "
+[[rule]]
+name = 'refused'
+cause = 'service-unreachable'
+patterns = ['refused']
+[[rule]]
+name = 'warned'
+role = 'harmless'
+weight = 21
+patterns = ['WARN']
+doubts = ['service-unreachable']
+within = 0
+[[rule]]
+name = 'unset'
+cause = 'config-invalid'
+role = 'faint'
+patterns = ['is not set']
+";
+    let rules = Rules::new(RuleFile::parse("x.toml", text, Examples::Prove).rules);
+    let failed = RunEnd { result: UnitResult::ExitCode, exit: Exit::Exited(1), ..RunEnd::default() };
+    let judged = |end: &RunEnd, lines: &str| {
+        let mut reader = Reader::new(rules.clone());
+        reader.block(lines.as_bytes());
+        let verdict = judge(end, &reader.finish());
+        (verdict.cause, verdict.confidence)
+    };
+    assert_eq!(judged(&failed, "WARN refused\nnext\n"), (Cause::ServiceUnreachable, 20));
+    assert_eq!(judged(&failed, "WARN refused\nrefused\n"), (Cause::ServiceUnreachable, 70));
+    assert_eq!(judged(&RunEnd::default(), "WARN refused\n"), (Cause::NoCrash, 21));
+    assert_eq!(judged(&failed, "HOME is not set\n"), (Cause::ConfigInvalid, 20));
+    assert_eq!(judged(&failed, "HOME is not set\nrefused\n"), (Cause::ServiceUnreachable, 70));
+    assert_eq!(judged(&RunEnd::default(), "HOME is not set\n").0, Cause::Unknown);
 }
 
 #[test]

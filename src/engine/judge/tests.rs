@@ -54,6 +54,21 @@ fn the_kernel_beats_what_the_program_printed_before() {
 }
 
 #[test]
+fn a_faint_clue_counts_where_the_run_failed_and_nothing_else_explains_it() {
+    let faint = |place| Clue { role: Role::Faint, ..clue(place, Cause::AuthFailure, 20) };
+    let failed = ended(UnitResult::ExitCode, Exit::Exited(1));
+    assert_eq!(judged(&failed, vec![faint(3)]).cause, Cause::AuthFailure);
+    assert_eq!(judged(&failed, vec![faint(3)]).confidence, 20);
+    assert_eq!(judged(&failed, vec![faint(3), clue(9, Cause::DnsFailure, 10)]).cause, Cause::DnsFailure);
+    let harmless = Clue { role: Role::Harmless, ..clue(3, Cause::NoCrash, 21) };
+    assert_eq!(judged(&failed, vec![harmless.clone(), faint(3)]).cause, Cause::AuthFailure);
+    assert_eq!(cause_of(vec![harmless, faint(3)]), Cause::NoCrash);
+    assert_eq!(cause_of(vec![faint(3)]), Cause::Unknown, "nobody says that it failed");
+    let killed = ended(UnitResult::CoreDump, Exit::Dumped(11));
+    assert_eq!(judged(&killed, vec![faint(3)]).cause, Cause::Segfault);
+}
+
+#[test]
 fn of_about_equal_clues_the_first_one_in_time_decides() {
     assert_eq!(cause_of(vec![clue(3, Cause::DnsFailure, 70), clue(5, Cause::AuthFailure, 74)]), Cause::DnsFailure);
     assert_eq!(cause_of(vec![clue(3, Cause::DnsFailure, 60), clue(5, Cause::AuthFailure, 74)]), Cause::AuthFailure);
