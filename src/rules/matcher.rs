@@ -73,6 +73,11 @@ impl Matcher {
     pub fn pattern(&self, number: usize) -> &Pattern {
         &self.patterns[number]
     }
+
+    #[cfg(test)]
+    pub fn get(&self, number: usize) -> Option<&Pattern> {
+        self.patterns.get(number)
+    }
 }
 
 impl Index {

@@ -234,6 +234,8 @@ fn worth(set: &[Vec<u8>]) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::tests::Dice;
+    use regex::bytes::RegexBuilder;
     use regex_syntax::ast::parse::Parser;
 
     fn of(pattern: &str) -> Option<Vec<String>> {
@@ -267,5 +269,57 @@ mod tests {
         for pattern in [r"\d+", "ab", ".*", r"\xe9\xe9\xe9", "[^a]bc", "(?:abc){0,2}", "(?:abc)?", "abc|x", "[a-z]+"] {
             assert_eq!(of(pattern), None, "{pattern}");
         }
+    }
+
+    /// A pattern, with a text that it matches in most cases.
+    fn piece(dice: &mut Dice, depth: usize) -> (String, String) {
+        let letters = ["a", "b", "Q", ".", " ", "é"];
+        let letter = letters[dice.next() % letters.len()];
+        if depth == 0 {
+            return (if letter == "." { r"\.".to_owned() } else { letter.to_owned() }, letter.to_owned());
+        }
+        let (one, one_text) = piece(dice, depth - 1);
+        let (other, other_text) = piece(dice, depth - 1);
+        let first = dice.next().is_multiple_of(2);
+        let chosen = |yes: String, no: String| if first { yes } else { no };
+        match dice.next() % 14 {
+            0 => (format!("(?:{one}|{other})"), chosen(one_text, other_text)),
+            1 => (format!("(?:{one})?{other}"), chosen(format!("{one_text}{other_text}"), other_text.clone())),
+            2 => (format!("(?:{one})+"), chosen(one_text.clone(), one_text.repeat(3))),
+            3 => (format!("(?:{one})*{other}"), chosen(other_text.clone(), format!("{one_text}{other_text}"))),
+            4 => (format!("(?:{one}){{2,3}}"), one_text.repeat(2)),
+            5 => (format!("(?:{one}){{0,2}}{other}"), other_text),
+            6 => (format!("[aQ]{one}"), chosen(format!("Q{one_text}"), format!("a{one_text}"))),
+            7 => (format!("[^a]{one}"), format!("z{one_text}")),
+            8 => (format!(r"\w{one}"), format!("b{one_text}")),
+            9 => (format!("(?i){one}"), one_text.to_ascii_uppercase()),
+            10 => (format!("(?i:{one}){other}"), format!("{}{other_text}", one_text.to_ascii_lowercase())),
+            11 => (format!(r"^?{one}$?"), one_text),
+            12 => (format!(r"\x61(?P<n{}>{one})", dice.next()), format!("a{one_text}")),
+            _ => (format!("{one}{other}"), format!("{one_text}{other_text}")),
+        }
+    }
+
+    #[test]
+    fn whatever_matches_contains_one_of_them() {
+        let (mut with, mut matched) = (0, 0);
+        for seed in 1..=6_000 {
+            let mut dice = Dice(seed);
+            let (pattern, text) = piece(&mut dice, 4);
+            let Ok(regex) = RegexBuilder::new(&pattern).unicode(false).build() else { continue };
+            let Some(needles) = of(&pattern) else { continue };
+            with += 1;
+            let (before, text) = (dice.next() % 3, text.as_bytes());
+            for text in [text.to_vec(), [&b"Qab"[..before], text, b"x"].concat()] {
+                if regex.is_match(&text) {
+                    matched += 1;
+                    let found = |needle: &String| {
+                        text.windows(needle.len()).any(|part| part.eq_ignore_ascii_case(needle.as_bytes()))
+                    };
+                    assert!(needles.iter().any(found), "{pattern} has {needles:?}, none is in {text:?}");
+                }
+            }
+        }
+        assert!(with > 1_000 && matched > 1_000, "{with} {matched}");
     }
 }

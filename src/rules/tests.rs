@@ -34,6 +34,24 @@ fn every_packaged_rule_has_an_example_a_name_of_its_own_and_names_only_rules_tha
 }
 
 #[test]
+fn a_pattern_that_matches_an_example_is_among_those_that_are_tried_on_it() {
+    let rules = Rules::packaged();
+    let patterns: Vec<_> = (0..).map_while(|number| rules.matcher.get(number)).collect();
+    let examples = rules.list().iter().flat_map(|rule| &rule.examples);
+    let (mut candidates, mut matches) = (Vec::new(), 0);
+    for line in examples.flat_map(|example| [example.clone(), example.to_ascii_uppercase(), format!("x{example}")]) {
+        rules.matcher.all().candidates(line.as_bytes(), &mut candidates);
+        for (number, pattern) in patterns.iter().enumerate() {
+            if !candidates.contains(&number) && pattern.regex().is_some_and(|regex| regex.is_match(line.as_bytes())) {
+                panic!("{} is not tried on {line:?}", rules.list()[pattern.rule].name);
+            }
+        }
+        matches += candidates.len();
+    }
+    assert!(matches > 2_000, "{matches}");
+}
+
+#[test]
 fn the_packaged_directory_has_no_file_that_is_not_built_in() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/rules.d");
     let mut names: Vec<String> = std::fs::read_dir(directory)
