@@ -29,12 +29,20 @@ pub fn telling(rules: &Rules, block: &[u8]) -> Vec<usize> {
         std::mem::replace(&mut begin, end)..end
     };
     thread::scope(|scope| {
-        let start = |part: Range<usize>| scope.spawn(move || telling_in(rules, block, part));
         let first = part(1);
+        let start = |part: Range<usize>| {
+            let theirs = part.clone();
+            let thread = thread::Builder::new().spawn_scoped(scope, move || telling_in(rules, block, theirs));
+            // Where there can be no more threads, which may be what the log tells of, this one does it.
+            thread.map_err(|_| part)
+        };
         let others: Vec<_> = (2..=threads).map(|number| start(part(number))).collect();
         let mut all = telling_in(rules, block, first);
         for other in others {
-            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            all.extend(match other {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(part) => telling_in(rules, block, part),
+            });
         }
         all
     })
