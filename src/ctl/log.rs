@@ -84,6 +84,10 @@ pub fn last_lines(input: impl Read, lines: u32) -> io::Result<Vec<u8>> {
     let most = usize::try_from(lines).unwrap_or(usize::MAX);
     let mut kept: VecDeque<Vec<u8>> = VecDeque::new();
     blocks(input, |block, _| {
+        // One that was cut has no end of its own.
+        if let Some(cut) = kept.back_mut().filter(|line| !line.ends_with(b"\n")) {
+            cut.push(b'\n');
+        }
         for line in block.split_inclusive(|byte| *byte == b'\n') {
             if kept.len() >= most {
                 kept.pop_front();

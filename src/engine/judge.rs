@@ -118,7 +118,8 @@ fn weigh(clues: &Clues) -> Vec<Weighed<'_>> {
                 weight = weight.saturating_sub(SUPPRESSED_COSTS);
             }
         }
-        weight
+        // It weighs little enough, wherever it stands.
+        if clue.role == Role::Faint { weight.max(1) } else { weight }
     };
     clues.list.iter().map(|clue| Weighed { clue, weight: weight(clue) }).collect()
 }

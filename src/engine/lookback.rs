@@ -69,8 +69,10 @@ impl Engine {
             };
         }
         if rebooted {
-            // Whatever it was, it is not why the unit is down now; a task that was done still is.
-            if !worker.completed {
+            // Whatever it was, it is not why the unit is down now; but a task that was done still is, and what watcherd
+            // made itself is down because it was to be.
+            let left_down = worker.definition.is_some() && !worker.intended_up;
+            if !worker.completed && !left_down {
                 worker.remark.clear();
             }
             worker.bare = worker.current().filter(|_| up && !worker.tuning.is_empty());

@@ -76,8 +76,8 @@ impl Rules {
         let numbers = |names: &[String]| names.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
         let needs = list.iter().map(|rule| numbers(&rule.needs)).collect();
         let unless = list.iter().map(|rule| numbers(&rule.unless)).collect();
-        // A rule that another one needs may need a third one.
-        let near = list.iter().map(|rule| rule.within).max().unwrap_or(0).saturating_mul(2);
+        // What excuses a line may stand beside a rule that excludes it, and that one may need another.
+        let near = list.iter().map(|rule| rule.within).max().unwrap_or(0).saturating_mul(3);
         let near = usize::try_from(near).unwrap_or(usize::MAX);
         Arc::new(Rules { list, matcher, needs, unless, near })
     }

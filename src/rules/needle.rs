@@ -37,6 +37,7 @@ fn required(pattern: &Ast) -> Option<Set> {
             usable(all)
         }
         Ast::Concat(concat) => in_sequence(&concat.asts),
+        Ast::Literal(_) => usable(exact(pattern)?),
         _ => None,
     }
 }
@@ -87,6 +88,8 @@ impl Best {
     }
 }
 
+const ONCE: RepetitionKind = RepetitionKind::Range(RepetitionRange::Exactly(1));
+
 /// All texts that the pattern matches, in lower case, if they are few.
 fn exact(pattern: &Ast) -> Option<Set> {
     match pattern {
@@ -102,6 +105,7 @@ fn exact(pattern: &Ast) -> Option<Set> {
             set.push(Vec::new());
             Some(set)
         }
+        Ast::Repetition(repetition) if repetition.op.kind == ONCE => exact(&repetition.ast),
         Ast::Concat(concat) => {
             let mut run = vec![Vec::new()];
             for part in &concat.asts {
@@ -122,10 +126,14 @@ fn exact(pattern: &Ast) -> Option<Set> {
     }
 }
 
-/// Appends a letter to each text, if that is what the pattern is. Beyond ASCII one that is written as a number is none:
+/// Appends a letter to each text, if that is what the pattern is, or nothing, where it matches no letter. Beyond ASCII one that is written as a number is none:
 /// it may mean a byte or a character.
 fn letter(run: &mut Set, pattern: &Ast) -> bool {
-    let Ast::Literal(literal) = pattern else { return false };
+    let literal = match pattern {
+        Ast::Literal(literal) => literal,
+        Ast::Empty(_) | Ast::Flags(_) | Ast::Assertion(_) => return true,
+        _ => return false,
+    };
     if !literal.c.is_ascii() && literal.byte().is_some() {
         return false;
     }
@@ -258,6 +266,8 @@ mod tests {
             (r"foo[^x]\xe9barn\xe9?", &["barn"]),
             ("überfüllt", &["überfüllt"]),
             (r"(?x) a b c \# d", &["abc#d"]),
+            ("磁盘已满|满", &["满", "磁盘已满"]),
+            ("ab{1}c", &["abc"]),
         ];
         for (pattern, expected) in cases {
             assert_eq!(of(pattern).expect(pattern), *expected, "{pattern}");

@@ -186,6 +186,8 @@ impl Reader {
     /// Says whether the line tells something.
     fn look(&mut self, origin: Origin, line: &[u8]) -> bool {
         let line = &line[..line.len().min(LINE_MAX)];
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let line = without_escapes(line, &mut scratch).unwrap_or(line);
         let Line { source, text } = match origin.source {
             Some(source) => Line { source: Some(source), text: line },
             None => split(line),
@@ -195,8 +197,6 @@ impl Reader {
         }
         let rules = self.rules.clone();
         let mut candidates = std::mem::take(&mut self.candidates);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let text = without_escapes(text, &mut scratch).unwrap_or(text);
         rules.matcher.all().candidates(text, &mut candidates);
         let (mut done, mut tells) = (None, false);
         for id in &candidates {
