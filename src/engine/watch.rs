@@ -151,6 +151,10 @@ impl Watch {
     pub fn progressed(&mut self, now: Mono) {
         self.learn(now);
         self.rewind(now);
+        if !self.moved {
+            // Before it could do its work a rule that held says nothing about how it does it.
+            (self.strikes, self.stuck_since) = (0, None);
+        }
         self.moved = true;
         self.stages_begun = 0;
         self.stalled = None;

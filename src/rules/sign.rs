@@ -63,6 +63,7 @@ mod tests {
             ("OSError: [Errno 28] No space left on device", Some(Cause::DiskFull)),
             ("epoch 3 step 120/500 loss 0.71 lr 1e-4", None),
             ("INFO: 0 errors", None),
+            ("Please specify a different user using the --uid option.", None),
             ("", None),
         ];
         for (line, cause) in cases {

@@ -172,6 +172,8 @@ fn a_task_queue_that_stops_consuming_is_brought_back() {
     assert_eq!(incidents.len(), 1);
     let told = machine.ok(&["watcherctl", "why", "queue"]);
     assert!(told.contains("active == 0 and pending > 0"), "{told}");
+    let signs = machine.ok(&["journalctl", "-q", "-o", "cat", "-u", "queue", "SYSLOG_IDENTIFIER=watcherd"]);
+    assert!(!signs.contains("shows signs"), "what Celery warns of is no sign of trouble: {signs}");
 }
 
 /// Says nothing about its progress; an ordinary service, whose threads wait for each other, or for what comes from outside.
