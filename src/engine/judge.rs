@@ -2,9 +2,9 @@
 //! Weighs the clues of one run: the heaviest one tells the cause, and of those that are about equal the first one.
 //!
 //! What is weighed: systemd's own facts as clues of their own, proofs, what a process's end stands for, and, where
-//! nothing explains them, symptoms and hints; faint clues only where the run failed and all others say nothing. A clue
-//! that another one explains does not count. Text of the worker
-//! counts less where lines are missing, and less the farther it stands from the end.
+//! nothing explains them, symptoms and hints; faint clues only where the run failed, as systemd or its own lines say, and
+//! all others say nothing. A clue that another one explains does not count. Text of the worker counts less where lines
+//! are missing, and less the farther it stands from the end.
 
 use super::cause::Cause;
 use super::classify::{Verdict, by_facts, classify, ending, facts};
@@ -37,8 +37,8 @@ pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
     let is_faint = |clue: &Clue| clue.role == Role::Faint;
     let plain = weigh(clues).into_iter().filter(|one| !is_faint(one.clue));
     let verdict = judge_by(end, clues.lines, plain.collect());
-    let unexplained = verdict.cause == Cause::Unknown && is_failure(end);
-    match unexplained && clues.list.iter().any(is_faint) {
+    let failed = is_failure(end) || clues.list.iter().any(|clue| clue.role == Role::End);
+    match failed && verdict.cause == Cause::Unknown && clues.list.iter().any(is_faint) {
         true => judge_by(end, clues.lines, weigh(clues)),
         false => verdict,
     }

@@ -42,21 +42,24 @@ fn is_dmesg_date(stamp: &[u8]) -> bool {
     stamp.len() == 24 && stamp[3] == b' ' && stamp[7] == b' ' && stamp[13] == b':' && stamp[16] == b':'
 }
 
-/// `Nov 23 10:11:12 host ident[12]: text`, with the time also in the ISO form.
+/// `Nov 23 10:11:12 host ident[12]: text`, also without the host, with the time also in the ISO form.
 fn journal(line: &[u8]) -> Option<(&[u8], &[u8])> {
     const FRONT_MAX: usize = 200;
     let after_time = after_time(line)?;
     let front = &after_time[..after_time.len().min(FRONT_MAX)];
     let host_end = memchr(b' ', front)?;
-    let rest = &after_time[host_end + 1..];
-    let colon = front[host_end + 1..].windows(2).position(|pair| pair == b": ")?;
+    // Some leave the host out.
+    let begin = if front[..host_end].ends_with(b":") { 0 } else { host_end + 1 };
+    let rest = &after_time[begin..];
+    let colon = front[begin..].windows(2).position(|pair| pair == b": ")?;
     let (word, text) = (&rest[..colon], &rest[colon + 2..]);
     let identifier = match memchr(b'[', word) {
         Some(bracket) if word.ends_with(b"]") => &word[..bracket],
         Some(_) => return None,
         None => word,
     };
-    let plain = !identifier.is_empty() && identifier.iter().all(|b| b.is_ascii_graphic());
+    let is_level = begin == 0 && identifier.iter().all(u8::is_ascii_uppercase);
+    let plain = !identifier.is_empty() && !is_level && identifier.iter().all(|b| b.is_ascii_graphic());
     // `kernel: [   12.3] text` of older syslogs.
     plain.then(|| (identifier, dmesg(text).unwrap_or(text)))
 }
@@ -83,7 +86,7 @@ fn source(identifier: &[u8]) -> Source {
         b"kernel" => Source::Kernel,
         b"systemd" => Source::Manager,
         b"systemd-coredump" => Source::CoreDump,
-        b"systemd-oomd" | b"earlyoom" | b"oomd" | b"nohang" | b"slurmstepd" | b"slurmd" => Source::Killer,
+        b"systemd-oomd" | b"earlyoom" | b"oomd" | b"nohang" | b"slurmstepd" => Source::Killer,
         _ => Source::Output,
     }
 }
@@ -120,6 +123,9 @@ mod tests {
             ("[Mon Nov  2 10:11:12 2026] Oops", Some(Source::Kernel), "Oops"),
             ("Nov 23 10:11:12 box kernel: Out of memory", Some(Source::Kernel), "Out of memory"),
             ("Nov 23 10:11:12 box kernel: [12345.678] Oops", Some(Source::Kernel), "Oops"),
+            ("Nov  3 10:11:12 app/smtpd[7]: fatal: no", Some(Source::Output), "fatal: no"),
+            ("2026-11-23T10:11:12+0100 WARN: no", None, "2026-11-23T10:11:12+0100 WARN: no"),
+            ("Nov  3 10:11:12 box slurmd[7]: error: no", Some(Source::Output), "error: no"),
             ("Nov  3 10:11:12 box systemd[1]: x.service: y", Some(Source::Manager), "x.service: y"),
             ("2026-11-23T10:11:12+0100 box python3[77]: KeyError: 'x'", Some(Source::Output), "KeyError: 'x'"),
             ("2026-11-23T10:11:12.123456+01:00 box systemd-oomd[5]: k", Some(Source::Killer), "k"),
