@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What single lines of a program that still runs are a sign of. Nothing is known about its end, so only plain proofs
-//! count: rules that need no other line, and no line that a rule calls harmless.
+//! count: rules that need no other line, where no rule that matches the same line calls it harmless, excuses it, or
+//! stands against it.
 
 use super::Rules;
 use super::line::without_escapes;
+use super::rule::Rule;
 use crate::engine::cause::Cause;
 use crate::engine::evidence::{Role, Source};
 use std::sync::Arc;
@@ -27,27 +29,40 @@ impl Signs {
     pub fn of(&mut self, line: &[u8]) -> Option<Cause> {
         let text = without_escapes(line, &mut self.scratch).unwrap_or(line);
         self.rules.matcher.all().candidates(text, &mut self.candidates);
-        let mut best: Option<(u8, Cause)> = None;
-        for id in &self.candidates {
-            let pattern = self.rules.matcher.pattern(*id);
-            let rule = &self.rules.list[pattern.rule];
-            let harmless = matches!(rule.role, Role::Harmless | Role::Work);
-            let proof =
-                rule.role == Role::Proof && rule.weight >= TELLING && rule.needs.is_empty() && rule.at_least <= 1;
-            let better = proof && best.is_none_or(|(weight, _)| rule.weight > weight);
-            if !rule.sources.contains(&Source::Output) || !(harmless || better) {
-                continue;
-            }
-            if !pattern.regex().is_some_and(|regex| regex.is_match(text)) {
-                continue;
-            }
-            if harmless {
-                return None;
-            }
-            best = Some((rule.weight, rule.cause));
-        }
-        best.map(|(_, cause)| cause).filter(|cause| !matches!(cause, Cause::NoCrash | Cause::ExternalStop))
+        let candidates = self.candidates.iter().map(|id| self.rules.matcher.pattern(*id));
+        let matching = |is_wanted: fn(&Rule) -> bool| {
+            let rules = candidates.clone().map(|pattern| (pattern, &self.rules.list[pattern.rule]));
+            let wanted = rules.filter(move |(_, rule)| rule.sources.contains(&Source::Output) && is_wanted(rule));
+            let matching = wanted.filter(|(pattern, _)| pattern.regex().is_some_and(|regex| regex.is_match(text)));
+            matching.map(|(_, rule)| rule)
+        };
+        // Most lines prove nothing, and are not looked at any closer.
+        matching(is_proof).next()?;
+        let beside: Vec<&Rule> = matching(|rule| !is_proof(rule) && stands_alone(rule)).collect();
+        let is_void = |rule: &Rule| {
+            let voids = |other: &&Rule| {
+                matches!(other.role, Role::Harmless | Role::Work)
+                    || other.excuses.contains(&rule.cause)
+                    || other.doubts.contains(&rule.cause)
+                    || rule.unless.iter().any(|name| *name == *other.name)
+            };
+            beside.iter().any(voids)
+        };
+        let found = matching(is_proof).filter(|rule| !is_void(rule));
+        // Of equally heavy ones the first.
+        let best = found.reduce(|best, rule| if rule.weight > best.weight { rule } else { best });
+        best.map(|rule| rule.cause).filter(|cause| !matches!(cause, Cause::NoCrash | Cause::ExternalStop))
     }
+}
+
+/// Whether the rule proves its cause by one line.
+fn is_proof(rule: &Rule) -> bool {
+    rule.role == Role::Proof && rule.weight >= TELLING && stands_alone(rule)
+}
+
+/// Whether the rule needs no other line.
+fn stands_alone(rule: &Rule) -> bool {
+    rule.needs.is_empty() && rule.at_least <= 1
 }
 
 #[cfg(test)]
@@ -63,6 +78,10 @@ mod tests {
             ("OSError: [Errno 28] No space left on device", Some(Cause::DiskFull)),
             ("epoch 3 step 120/500 loss 0.71 lr 1e-4", None),
             ("INFO: 0 errors", None),
+            ("DEBUG dialer: dial tcp: lookup a.example: no such host", None),
+            ("dial tcp: lookup a.example: no such host", Some(Cause::DnsFailure)),
+            ("# WARNING: kernel file descriptor limit: too many open files", None),
+            ("apt: cannot read the cache: Permission denied, falling back to none", None),
             ("Please specify a different user using the --uid option.", None),
             ("", None),
         ];
