@@ -4,6 +4,9 @@
 use crate::engine::evidence::Source;
 use memchr::memchr;
 
+/// With this `journalctl -x` begins each line of its explanations, which say nothing about this run.
+const CATALOG: &str = "\u{2591}\u{2591}";
+
 /// A line without its front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
@@ -15,6 +18,9 @@ pub struct Line<'a> {
 /// Takes the front off a line of a log whose lines do not tell their source otherwise.
 pub fn split(line: &[u8]) -> Line<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.starts_with(CATALOG.as_bytes()) {
+        return Line { source: Some(Source::Manager), text: b"" };
+    }
     if let Some(text) = dmesg(line) {
         return Line { source: Some(Source::Kernel), text };
     }
@@ -66,10 +72,7 @@ fn journal(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// What follows the time, where the line begins with one as journalctl or syslog print it.
 fn after_time(line: &[u8]) -> Option<&[u8]> {
-    const MONTHS: [&[u8]; 12] =
-        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
-    if line.len() > 16 && MONTHS.contains(&&line[..3]) && line[3] == b' ' && line[9] == b':' && line[12] == b':' {
-        let rest = &line[15..];
+    if let Some(rest) = after_month(line) {
         let end = memchr(b' ', &rest[..rest.len().min(8)])?;
         return Some(&rest[end + 1..]);
     }
@@ -79,6 +82,22 @@ fn after_time(line: &[u8]) -> Option<&[u8]> {
         return Some(&line[end + 1..]);
     }
     None
+}
+
+/// What follows `Nov  3 10:11:12`; months have the names of the locale.
+fn after_month(line: &[u8]) -> Option<&[u8]> {
+    const MONTH_MAX: usize = 12;
+    let end = memchr(b' ', &line[..line.len().min(MONTH_MAX + 1)])?;
+    let is_month = |b: &u8| b.is_ascii_alphanumeric() || *b == b'.' || !b.is_ascii();
+    if !line[..end].iter().all(is_month) || !line[..end].iter().any(|b| b.is_ascii_alphabetic() || !b.is_ascii()) {
+        return None;
+    }
+    let rest = line[end..].trim_ascii_start();
+    let (day, rest) = rest.split_at(memchr(b' ', &rest[..rest.len().min(3)])?);
+    let (time, after) = rest[1..].split_at_checked(8)?;
+    let two = |from: usize| time[from..from + 2].iter().all(u8::is_ascii_digit);
+    let is_time = two(0) && two(3) && two(6) && time[2] == b':' && time[5] == b':';
+    (day.iter().all(u8::is_ascii_digit) && is_time).then_some(after)
 }
 
 fn source(identifier: &[u8]) -> Source {
@@ -123,6 +142,10 @@ mod tests {
             ("[Mon Nov  2 10:11:12 2026] Oops", Some(Source::Kernel), "Oops"),
             ("Nov 23 10:11:12 box kernel: Out of memory", Some(Source::Kernel), "Out of memory"),
             ("Nov 23 10:11:12 box kernel: [12345.678] Oops", Some(Source::Kernel), "Oops"),
+            ("M\u{e4}r 04 10:11:12 box app[7]: no", Some(Source::Output), "no"),
+            ("12\u{6708} 04 10:11:12 box systemd[1]: x", Some(Source::Manager), "x"),
+            ("step 3 of 9", None, "step 3 of 9"),
+            ("\u{2591}\u{2591} The job has finished successfully.", Some(Source::Manager), ""),
             ("Nov  3 10:11:12 app/smtpd[7]: fatal: no", Some(Source::Output), "fatal: no"),
             ("2026-11-23T10:11:12+0100 WARN: no", None, "2026-11-23T10:11:12+0100 WARN: no"),
             ("Nov  3 10:11:12 box slurmd[7]: error: no", Some(Source::Output), "error: no"),
