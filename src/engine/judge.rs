@@ -26,6 +26,8 @@ const WORKS: usize = 2;
 const AT_END: u64 = 2;
 /// What it weighs that a log ends in work.
 const WORKS_ON: u8 = 60;
+/// Harmless lines up to this weight say no more than that they themselves are no reason to worry.
+const NOISE: u8 = 23;
 const BECAUSE_MAX: usize = 8;
 const CASCADE_MAX: usize = 8;
 const ALSO_MAX: usize = 3;
@@ -37,7 +39,7 @@ pub fn judge(end: &RunEnd, clues: &Clues) -> Verdict {
     let is_faint = |clue: &Clue| clue.role == Role::Faint;
     let plain = weigh(clues).into_iter().filter(|one| !is_faint(one.clue));
     let verdict = judge_by(end, clues.lines, plain.collect());
-    let failed = is_failure(end) || clues.list.iter().any(|clue| clue.role == Role::End);
+    let failed = is_failure(end) || ends_badly(&clues.list);
     match failed && verdict.cause == Cause::Unknown && clues.list.iter().any(is_faint) {
         true => judge_by(end, clues.lines, weigh(clues)),
         false => verdict,
@@ -91,6 +93,17 @@ fn judge_by(end: &RunEnd, lines: u64, mut weighed: Vec<Weighed<'_>>) -> Verdict 
         cascade,
         ending: ending(end),
     }
+}
+
+/// Whether the lines say that the program ended, and none after them that it works.
+fn ends_badly(list: &[Clue]) -> bool {
+    let works = |clue: &&Clue| match clue.role {
+        Role::Work => true,
+        Role::Harmless => clue.weight > NOISE,
+        _ => false,
+    };
+    let last = |place: &dyn Fn(&&Clue) -> bool| list.iter().filter(place).map(|clue| clue.place).max();
+    last(&|clue| clue.role == Role::End) > last(&works)
 }
 
 /// Whether systemd itself says that the run failed.

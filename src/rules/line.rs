@@ -18,7 +18,7 @@ pub struct Line<'a> {
 /// Takes the front off a line of a log whose lines do not tell their source otherwise.
 pub fn split(line: &[u8]) -> Line<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.starts_with(CATALOG.as_bytes()) {
+    if line.strip_prefix(CATALOG.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b" ")) {
         return Line { source: Some(Source::Manager), text: b"" };
     }
     if let Some(text) = dmesg(line) {
@@ -64,8 +64,9 @@ fn journal(line: &[u8]) -> Option<(&[u8], &[u8])> {
         Some(_) => return None,
         None => word,
     };
-    let is_level = begin == 0 && identifier.iter().all(u8::is_ascii_uppercase);
-    let plain = !identifier.is_empty() && !is_level && identifier.iter().all(|b| b.is_ascii_graphic());
+    // Without a host before it any word of the program's own could stand there.
+    let is_own = begin == 0 && !word.ends_with(b"]") && !matches!(identifier, b"kernel" | b"systemd");
+    let plain = !identifier.is_empty() && !is_own && identifier.iter().all(|b| b.is_ascii_graphic());
     // `kernel: [   12.3] text` of older syslogs.
     plain.then(|| (identifier, dmesg(text).unwrap_or(text)))
 }
@@ -145,6 +146,9 @@ mod tests {
             ("M\u{e4}r 04 10:11:12 box app[7]: no", Some(Source::Output), "no"),
             ("12\u{6708} 04 10:11:12 box systemd[1]: x", Some(Source::Manager), "x"),
             ("step 3 of 9", None, "step 3 of 9"),
+            ("Nov 23 10:11:12 KeyError: 'loss'", None, "Nov 23 10:11:12 KeyError: 'loss'"),
+            ("Step 12 10:11:12 loss: 0.31 acc: 0.80", None, "Step 12 10:11:12 loss: 0.31 acc: 0.80"),
+            ("\u{2591}\u{2591}\u{2591} 0/10 RuntimeError: x", None, "\u{2591}\u{2591}\u{2591} 0/10 RuntimeError: x"),
             ("\u{2591}\u{2591} The job has finished successfully.", Some(Source::Manager), ""),
             ("Nov  3 10:11:12 app/smtpd[7]: fatal: no", Some(Source::Output), "fatal: no"),
             ("2026-11-23T10:11:12+0100 WARN: no", None, "2026-11-23T10:11:12+0100 WARN: no"),

@@ -38,7 +38,7 @@ impl Signs {
         };
         // Most lines prove nothing, and are not looked at any closer.
         matching(is_proof).next()?;
-        let beside: Vec<&Rule> = matching(|rule| !is_proof(rule) && stands_alone(rule)).collect();
+        let beside: Vec<&Rule> = matching(stands_alone).collect();
         let is_void = |rule: &Rule| {
             let voids = |other: &&Rule| {
                 matches!(other.role, Role::Harmless | Role::Work)
@@ -81,6 +81,7 @@ mod tests {
             ("DEBUG dialer: dial tcp: lookup a.example: no such host", None),
             ("dial tcp: lookup a.example: no such host", Some(Cause::DnsFailure)),
             ("# WARNING: kernel file descriptor limit: too many open files", None),
+            ("Error: failed to load config: open /etc/a.yaml: permission denied", Some(Cause::PermissionDenied)),
             ("apt: cannot read the cache: Permission denied, falling back to none", None),
             ("Please specify a different user using the --uid option.", None),
             ("", None),

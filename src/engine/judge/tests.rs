@@ -65,7 +65,9 @@ fn a_faint_clue_counts_where_the_run_failed_and_nothing_else_explains_it() {
     assert_eq!(cause_of(vec![harmless, faint(3)]), Cause::NoCrash);
     assert_eq!(cause_of(vec![faint(3)]), Cause::Unknown, "nobody says that it failed");
     let end = Clue { role: Role::End, ..clue(2, Cause::Unknown, 12) };
-    assert_eq!(cause_of(vec![end, faint(3)]), Cause::AuthFailure, "its own lines say so");
+    assert_eq!(cause_of(vec![end.clone(), faint(3)]), Cause::AuthFailure, "its own lines say so");
+    let ready = Clue { role: Role::Harmless, ..clue(4, Cause::NoCrash, 24) };
+    assert_eq!(cause_of(vec![end, faint(3), ready]), Cause::NoCrash, "a helper of its own ended, and it is up");
     let long_ago = Clues { lines: 5_000, list: vec![faint(3)], suppressed: 9 };
     assert_eq!(judge(&failed, &long_ago).cause, Cause::AuthFailure);
     let killed = ended(UnitResult::CoreDump, Exit::Dumped(11));
